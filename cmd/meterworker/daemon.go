@@ -1,0 +1,307 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+
+	"github.com/meterworker/meterworker/internal/console"
+	"github.com/meterworker/meterworker/internal/deadletter"
+	"github.com/meterworker/meterworker/internal/delivery"
+	"github.com/meterworker/meterworker/internal/journal"
+	"github.com/meterworker/meterworker/internal/metrics"
+	"github.com/meterworker/meterworker/internal/outbox"
+	"github.com/meterworker/meterworker/internal/ratelimit"
+	"github.com/meterworker/meterworker/internal/sender"
+)
+
+// daemon is one worker with all its parts.
+type daemon struct {
+	cfg     Config
+	log     *zap.Logger
+	metrics *metrics.Set
+	gate    *delivery.Gate
+	admin   *console.Server
+
+	mu      sync.Mutex
+	opening string // what the start waits for; "" once it is over
+	broker  *broker
+	fleet   *fleet
+	letters *outbox.DeadLetters
+}
+
+// runDaemon is the worker's whole life: it serves until stop ends, then drains
+// within the shutdown timeout.
+func runDaemon(stop context.Context, cfg Config, log *zap.Logger) error {
+	d := &daemon{cfg: cfg, log: log, opening: "starting"}
+	d.metrics = metrics.New(metricLabels())
+	d.gate = delivery.NewGate(d.breakerChanged)
+	life, end := context.WithCancel(context.WithoutCancel(stop)) // what serves the drain, too
+	defer end()
+	if err := d.listen(life); err != nil {
+		return err
+	}
+	var err error
+	if d.broker, err = connect(stop, cfg, "meterworker", log); err != nil {
+		return err
+	}
+	defer d.broker.close()
+	streams, err := d.openStreams(stop)
+	if err != nil || streams == nil {
+		return err
+	}
+	return d.serve(stop, life, streams)
+}
+
+func metricLabels() metrics.Labels {
+	labels := metrics.Labels{BreakerStates: delivery.States(), LookupResults: append(journal.Verdicts(), delivery.ResultUnknown)}
+	for _, r := range deadletter.Reasons() {
+		labels.Reasons = append(labels.Reasons, string(r))
+	}
+	for _, c := range delivery.Classes() {
+		labels.Classes = append(labels.Classes, c.String())
+	}
+	return labels
+}
+
+// listen opens the admin address first of all: a worker that waits for NATS is
+// alive and not ready.
+func (d *daemon) listen(life context.Context) (err error) {
+	handler := console.New(console.Config{Registry: d.metrics.Registry, Ready: d.ready, Logger: d.log})
+	d.admin, err = console.Serve(life, d.cfg.AdminAddr, handler, d.log)
+	return err //nolint:wrapcheck // names the address and the remedy
+}
+
+// openStreams waits for NATS as long as it takes; what is refused is final. It
+// returns nil when stop ended first.
+func (d *daemon) openStreams(stop context.Context) (*outbox.Streams, error) {
+	settings := outbox.Settings{
+		Mode: d.cfg.Mode, Partitions: d.cfg.Partitions, Replicas: d.cfg.StreamReplicas,
+		Manage: d.cfg.ManageStreams, AckWait: d.cfg.AckWait,
+	}
+	js, err := jetstream.New(d.broker.conn)
+	if err != nil {
+		return nil, fmt.Errorf("JetStream: %w", err)
+	}
+	for {
+		streams, err := outbox.Open(stop, js, settings)
+		var refused *outbox.Refused
+		switch {
+		case err == nil:
+			return streams, nil
+		case stop.Err() != nil:
+			return nil, nil
+		case errors.As(err, &refused):
+			return nil, &setupError{err}
+		}
+		d.waiting("streams: " + err.Error())
+		d.log.Warn("waiting for NATS JetStream", zap.Error(err), zap.String("connection", d.broker.conn.Status().String()))
+		select {
+		case <-stop.Done():
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+func (d *daemon) waiting(reason string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.opening = reason
+}
+
+// serve puts the parts together and runs them: first what everything needs, the
+// fleet last; at the end in the opposite order.
+func (d *daemon) serve(stop, life context.Context, streams *outbox.Streams) error {
+	stop, fatal := context.WithCancelCause(stop)
+	defer fatal(nil)
+	cut, cutNow := context.WithCancel(life)
+	defer cutNow()
+	keys, err := d.keys(life)
+	if err != nil {
+		return err
+	}
+	v1, err := sender.New(sender.Config{
+		BaseURL: d.cfg.APIBase, Version: d.cfg.Version, Timeout: d.cfg.AttemptTimeout, MaxConns: maxConns,
+		Key: keys, Live: func() bool { return d.cfg.Live },
+	})
+	if err != nil {
+		return err //nolint:wrapcheck // names the setting
+	}
+	defer v1.Close()
+	local := ratelimit.NewLocal(d.cfg.Rate)
+	bucket := ratelimit.NewBucket(local, d.permitted)
+	go bucket.Run(life)
+	if err := d.assemble(stop, cut, fatal, streams, v1, bucket, local); err != nil {
+		return err
+	}
+	return d.drainAfter(stop, cutNow)
+}
+
+// maxConns is how many requests may be under way at once over HTTP/1: the rate
+// of 1,000/s at a latency of a second.
+const maxConns = 1024
+
+func (d *daemon) permitted(waited time.Duration, rate float64) {
+	d.metrics.Permits.Inc()
+	d.metrics.PermitSeconds.Observe(waited.Seconds())
+	d.metrics.RateLimit.Set(rate)
+}
+
+// keys is the source of the current key: a watched file, or the environment.
+func (d *daemon) keys(life context.Context) (func() string, error) {
+	if d.cfg.KeyFile == "" {
+		return d.cfg.Key.Reveal, nil
+	}
+	file, err := sender.NewKeyFile(sender.KeyFileConfig{
+		Path: d.cfg.KeyFile,
+		OnChange: func(sender.Key) {
+			d.log.Info("the Stripe key has changed", zap.String("file", d.cfg.KeyFile))
+			d.gate.Resume()
+		},
+		OnError: func(err error) { d.log.Warn("the new Stripe key is not used", zap.Error(err)) },
+	})
+	if err != nil {
+		return nil, err //nolint:wrapcheck // names the file and the remedy
+	}
+	go file.Run(life)
+	return func() string { return file.Current().Reveal() }, nil
+}
+
+func (d *daemon) assemble(stop, cut context.Context, fatal context.CancelCauseFunc, streams *outbox.Streams, v1 *sender.V1, bucket *ratelimit.Bucket, local *ratelimit.Local) error {
+	members, err := d.join(stop, streams)
+	if err != nil || members == nil {
+		return err
+	}
+	letters := streams.DeadLetters()
+	worker := delivery.NewWorker(delivery.Config{
+		SafeWindow: d.cfg.SafeWindow, AcceptForeign: d.cfg.AcceptForeignDuplicates, Epoch: streams.Epoch(),
+		Ahead: min(max(int(d.cfg.Rate/10), 4), maxConns), Random: mathrand.Float64,
+	}, delivery.Parts{
+		Sender: v1, Permits: bucket, DeadLetters: letters, Gate: d.gate, Metrics: d.metrics, Log: d.log,
+		Lanes: ratelimit.NewLanes(func(n int) { d.metrics.LanesBusy.Set(float64(n)) }),
+	})
+	f := &fleet{
+		cfg: d.cfg, streams: streams, members: members, worker: worker, metrics: d.metrics, log: d.log,
+		store: journal.NewJetStream(streams.JetStream(), d.metrics.FenceRefusals.Inc), nonce: newNonce(),
+		rate: local.Rate, cut: cut, fatal: fatal,
+		held: map[int]*holding{}, refused: map[int]time.Time{}, claims: make(chan struct{}, claimsAtOnce),
+	}
+	d.mu.Lock()
+	d.fleet, d.letters, d.opening = f, letters, ""
+	d.mu.Unlock()
+	return nil
+}
+
+// join enters the fleet under a name that a restart keeps and no other live
+// worker has: the host's, and the admin address, which one process can bind.
+func (d *daemon) join(stop context.Context, streams *outbox.Streams) (*outbox.Members, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("host name: %w", err)
+	}
+	for {
+		members, err := streams.Members(stop, host+"/"+d.admin.Addr())
+		var refused *outbox.Refused
+		switch {
+		case err == nil:
+			return members, nil
+		case stop.Err() != nil:
+			return nil, nil
+		case errors.As(err, &refused):
+			return nil, &setupError{err}
+		}
+		d.log.Warn("waiting for NATS JetStream", zap.Error(err))
+		select {
+		case <-stop.Done():
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+// drainAfter serves until stop ends; then what is in flight may finish until
+// shortly before the shutdown timeout, and is cut.
+func (d *daemon) drainAfter(stop context.Context, cut context.CancelFunc) error {
+	if d.fleet == nil {
+		return nil
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); d.fleet.run(stop) }()
+	watch, end := context.WithCancel(context.WithoutCancel(stop))
+	defer end()
+	go d.observe(watch)
+	d.log.Info("serving", zap.String("admin", d.admin.Addr()), zap.Float64("rate", d.cfg.Rate), zap.String("mode", d.cfg.Mode), zap.Int("partitions", d.cfg.Partitions))
+	<-stop.Done()
+	d.waiting("draining")
+	d.log.Info("draining", zap.Duration("within", d.cfg.ShutdownTimeout))
+	timer := time.AfterFunc(d.cfg.ShutdownTimeout-min(3*time.Second, d.cfg.ShutdownTimeout/4), cut)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-time.After(d.cfg.ShutdownTimeout):
+		d.log.Warn("not everything was handed back in time; JetStream will deliver it again")
+	}
+	leaving, cancel := context.WithTimeout(watch, time.Second)
+	defer cancel()
+	if err := d.fleet.members.Leave(leaving); err != nil {
+		d.log.Warn("could not leave the members", zap.Error(err))
+	}
+	if cause := context.Cause(stop); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	d.log.Info("stopped")
+	return nil
+}
+
+func (d *daemon) breakerChanged(state, reason string) {
+	d.metrics.State(state, delivery.States())
+	if state == delivery.StateHalted {
+		d.log.Error("halted: nothing is sent until the set-up is mended (a new key, or a restart)", zap.String("reason", reason))
+	}
+}
+
+// ready is what /readyz shows. It asks nobody.
+func (d *daemon) ready() []console.Check {
+	d.mu.Lock()
+	opening, f, b := d.opening, d.fleet, d.broker
+	d.mu.Unlock()
+	checks := []console.Check{{Name: "streams", OK: opening == "", Detail: opening}}
+	connected := b != nil && b.conn.Status() == nats.CONNECTED
+	checks = append(checks, console.Check{Name: "nats", OK: connected, Detail: detail(!connected, "not connected")})
+	owned := f != nil && f.isReady()
+	checks = append(checks, console.Check{Name: "ledger", OK: owned, Detail: detail(!owned, "partitions are being taken")})
+	reason := d.gate.Reason()
+	return append(checks, console.Check{Name: "breaker", OK: reason == "", Detail: detail(reason != "", "halted: "+reason)})
+}
+
+// setupError is a refusal of the streams as they are: like bad configuration it is
+// for a person to mend.
+type setupError struct{ err error }
+
+func (e *setupError) Error() string { return e.err.Error() }
+func (e *setupError) Unwrap() error { return e.err }
+
+// ExitCode is that of bad configuration.
+func (e *setupError) ExitCode() int { return exitUsage }
+
+func detail(wrong bool, text string) string {
+	if wrong {
+		return text
+	}
+	return ""
+}
+
+func newNonce() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}

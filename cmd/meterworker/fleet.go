@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/meterworker/meterworker/internal/delivery"
+	"github.com/meterworker/meterworker/internal/journal"
+	"github.com/meterworker/meterworker/internal/metrics"
+	"github.com/meterworker/meterworker/internal/outbox"
+)
+
+const (
+	// notAgainFor is how long a worker leaves a partition alone that another one
+	// has taken from it, so that two of them do not fight.
+	notAgainFor = 10 * time.Second
+
+	// claimsAtOnce bounds the journals that are read beside each other.
+	claimsAtOnce = 8
+)
+
+// fleet holds this worker's share of the partitions: it claims what is proposed
+// to it and free, serves it, and gives up what is proposed to others.
+type fleet struct {
+	cfg     Config
+	streams *outbox.Streams
+	members *outbox.Members
+	store   journal.Store
+	worker  *delivery.Worker
+	metrics *metrics.Set
+	log     *zap.Logger
+	nonce   string
+	rate    func() float64
+	cut     context.Context
+	fatal   context.CancelCauseFunc
+
+	mu      sync.Mutex
+	held    map[int]*holding
+	refused map[int]time.Time // not to be claimed before
+	ready   bool              // once everything that was proposed was claimed
+	serving sync.WaitGroup
+	claims  chan struct{}
+}
+
+// holding is one owned partition.
+type holding struct {
+	stop    context.CancelFunc
+	journal *journal.Partition // nil until it is claimed
+	outbox  *outbox.Partition
+}
+
+// run keeps the share up to date until stop ends, then waits for everything that
+// is in hand.
+func (f *fleet) run(stop context.Context) {
+	ticker := time.NewTicker(outbox.BeatEvery)
+	defer ticker.Stop()
+	for stop.Err() == nil {
+		if err := f.members.Beat(stop); err != nil && stop.Err() == nil {
+			f.log.Warn("members cannot be read", zap.Error(err))
+		} else {
+			f.rebalance(stop)
+		}
+		select {
+		case <-stop.Done():
+		case <-ticker.C:
+		}
+	}
+	f.serving.Wait()
+}
+
+// rebalance compares what is held with what is proposed.
+func (f *fleet) rebalance(stop context.Context) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	missing := 0
+	for p := range f.cfg.Partitions {
+		mine, taken := f.members.Proposed(p)
+		held, isHeld := f.held[p]
+		switch {
+		case isHeld && !mine:
+			held.stop()
+		case mine && !isHeld && !taken && time.Now().After(f.refused[p]):
+			f.claim(stop, p)
+			missing++
+		case mine && (!isHeld || held.journal == nil):
+			missing++
+		}
+	}
+	f.ready = f.ready || missing == 0
+}
+
+// claim starts to serve a partition.
+func (f *fleet) claim(stop context.Context, p int) {
+	ctx, cancel := context.WithCancel(stop)
+	h := &holding{stop: cancel}
+	f.held[p] = h
+	f.serving.Add(1)
+	go func() {
+		defer f.serving.Done()
+		defer cancel()
+		err := f.serve(ctx, p, h)
+		f.released(p, err)
+	}()
+}
+
+// serve claims the partition's journal, then delivers until it is given up.
+func (f *fleet) serve(ctx context.Context, p int, h *holding) error {
+	owned, pull, err := f.take(ctx, p, h)
+	if err != nil {
+		return err
+	}
+	f.members.Owns(p, true)
+	f.log.Info("partition taken", zap.Int("partition", p))
+	alive, rest := context.WithCancel(context.WithoutCancel(ctx))
+	defer rest()
+	go pull.KeepAlive(alive)
+	f.worker.Serve(ctx, f.cut, delivery.Partition{Number: p, Outbox: source{pull}, Journal: owned, Places: f.places})
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	reason := owned.Err()
+	if err := owned.Close(closing); err != nil {
+		f.log.Warn("journal not closed in time", zap.Int("partition", p), zap.Error(err))
+	}
+	return reason
+}
+
+func (f *fleet) take(ctx context.Context, p int, h *holding) (*journal.Partition, *outbox.Partition, error) {
+	select {
+	case f.claims <- struct{}{}:
+		defer func() { <-f.claims }()
+	case <-ctx.Done():
+		return nil, nil, ctx.Err() //nolint:wrapcheck // released expects it
+	}
+	owned, err := journal.Claim(ctx, f.store, journal.Config{
+		Worker: f.nonce, Nonce: f.nonce, Window: f.cfg.DedupWindow, Limit: f.ledgerShare(),
+	}, p)
+	if err != nil {
+		return nil, nil, fmt.Errorf("take partition %d: %w", p, err)
+	}
+	pull, err := f.streams.Partition(ctx, p)
+	if err == nil {
+		err = f.streams.NotBehind(ctx, owned.Ledger.Newest())
+	}
+	if err != nil {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		return nil, nil, errors.Join(err, owned.Close(closing))
+	}
+	f.mu.Lock()
+	h.journal, h.outbox = owned, pull
+	f.mu.Unlock()
+	return owned, pull, nil
+}
+
+// released takes the partition off the books and draws the consequence of why it
+// ended.
+func (f *fleet) released(p int, err error) {
+	f.members.Owns(p, false)
+	f.mu.Lock()
+	delete(f.held, p)
+	f.mu.Unlock()
+	var refused *outbox.Refused
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, journal.ErrClosed):
+		f.log.Info("partition given up", zap.Int("partition", p))
+	case errors.Is(err, journal.ErrMemory), errors.Is(err, journal.ErrFormat), errors.As(err, &refused):
+		f.fatal(err)
+	default:
+		f.log.Warn("partition lost", zap.Int("partition", p), zap.Error(err))
+		if errors.Is(err, journal.ErrLost) {
+			f.mu.Lock()
+			f.refused[p] = time.Now().Add(notAgainFor)
+			f.mu.Unlock()
+		}
+	}
+}
+
+// places is how many messages of one partition may be in hand: two seconds' worth
+// of the rate over all partitions, so that what is pulled is sent well before
+// AckWait, and a slow rate does not hoard.
+func (f *fleet) places() int {
+	f.mu.Lock()
+	owned := max(1, len(f.held))
+	f.mu.Unlock()
+	return min(max(int(math.Ceil(2*f.rate()/float64(owned))), 4), 512)
+}
+
+func (f *fleet) ledgerShare() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cfg.LedgerMaxBytes / int64(max(1, len(f.held)))
+}
+
+// holdings are the claimed partitions.
+func (f *fleet) holdings() map[int]holding {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := map[int]holding{}
+	for p, h := range f.held {
+		if h.journal != nil {
+			all[p] = *h
+		}
+	}
+	return all
+}
+
+func (f *fleet) isReady() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ready
+}
+
+// source lets delivery pull without knowing the outbox.
+type source struct{ *outbox.Partition }
+
+// Fetch implements delivery.Outbox.
+func (s source) Fetch(n int, each func(delivery.Message)) error {
+	return s.Partition.Fetch(n, func(m *outbox.Message) { each(m) }) //nolint:wrapcheck // names the partition
+}

@@ -1,0 +1,101 @@
+// Command meterworker takes usage events from NATS JetStream and delivers each,
+// in effect exactly once, to Stripe's billing meters.
+//
+// Each command lives in a file of its own, cmd_<name>.go, as a struct that kong
+// fills and a method Run that does the work. The configuration has one
+// definition, Settings in config.go; a command embeds it, or the groups of it
+// that it needs, and turns it into a validated Config.
+//
+// Exit codes: 0 done, 1 failed, 2 bad usage or configuration.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/term"
+)
+
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// CLI is the root of the commands, in the order of the help text.
+type CLI struct {
+	Run         RunCmd         `cmd:"" group:"operate" help:"Deliver usage from NATS JetStream to Stripe: the daemon."`
+	Config      ConfigCmd      `cmd:"" group:"operate" help:"Check or print the configuration."`
+	Healthcheck HealthcheckCmd `cmd:"" group:"operate" help:"Ask a running worker whether it is ready, for container probes."`
+	Completion  CompletionCmd  `cmd:"" group:"tools" help:"Print a completion script for a shell."`
+	Version     VersionCmd     `cmd:"" group:"tools" help:"Print the version of this program."`
+}
+
+// Help is the text below the one-line description.
+func (CLI) Help() string {
+	return `Settings come from flags, the environment and a YAML file, in this order; ` +
+		`every flag of a command names its variable.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or configuration.`
+}
+
+// process is what a command sees of the process it runs in.
+type process struct {
+	In  io.Reader
+	Out io.Writer
+	Err io.Writer
+	Env environment
+	// Terminal tells whether Err is one.
+	Terminal bool
+}
+
+// load turns flags, environment and file into a Config; warnings go to Err.
+// flags points to a struct that embeds Settings or some of its groups.
+func (p *process) load(flags any, need keyNeed) (Config, error) {
+	result, err := loadConfig(flags, p.Env, need, p.Terminal)
+	p.warn(result.Warnings)
+	return result.Config, err
+}
+
+func (p *process) warn(warnings []string) {
+	for _, warning := range warnings {
+		_, _ = fmt.Fprintf(p.Err, "meterworker: warning: %s\n", warning)
+	}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	// The first signal asks for an orderly end; after it the default is back,
+	// so that a second one ends the process at once.
+	context.AfterFunc(ctx, stop)
+	code := execute(ctx, os.Args[1:], &process{
+		In:       os.Stdin,
+		Out:      os.Stdout,
+		Err:      os.Stderr,
+		Env:      newEnvironment(os.Environ()),
+		Terminal: term.IsTerminal(int(os.Stderr.Fd())),
+	})
+	stop()
+	os.Exit(code)
+}
+
+// execute runs one command line and returns the exit code.
+func execute(ctx context.Context, args []string, p *process) int {
+	helped := false // kong answers --help by itself and then asks to exit
+	parser, err := newParser(p, func(int) { helped = true })
+	if err != nil {
+		return report(p, err)
+	}
+	command, err := parser.Parse(args)
+	if helped {
+		return 0
+	}
+	if err != nil {
+		return report(p, &usageError{err})
+	}
+	command.BindTo(ctx, (*context.Context)(nil))
+	return report(p, command.Run(p))
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	observeEvery = 5 * time.Second
+	trimEvery    = time.Hour
+)
+
+// observe keeps the gauges up to date, and trims what is done.
+func (d *daemon) observe(ctx context.Context) {
+	ticker := time.NewTicker(observeEvery)
+	defer ticker.Stop()
+	trimmed := time.Now()
+	for {
+		d.gauge(ctx)
+		if time.Since(trimmed) >= trimEvery {
+			trimmed = time.Now()
+			d.trim(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (d *daemon) gauge(ctx context.Context) {
+	held := d.fleet.holdings()
+	share := d.fleet.ledgerShare()
+	var pending, identifiers, open int
+	var bytes int64
+	oldest := time.Time{}
+	for p, h := range held {
+		h.journal.SetLimit(share)
+		size, n := h.journal.Ledger.Size()
+		bytes, identifiers, open = bytes+size, identifiers+n, open+h.journal.Open()
+		backlog, err := h.outbox.Backlog(ctx)
+		if err != nil {
+			d.log.Debug("backlog is not known", zap.Int("partition", p), zap.Error(err))
+			continue
+		}
+		pending += backlog.Pending + backlog.Unacked
+		if !backlog.Oldest.IsZero() && (oldest.IsZero() || backlog.Oldest.Before(oldest)) {
+			oldest = backlog.Oldest
+		}
+	}
+	m := d.metrics
+	m.Partitions.Set(float64(len(held)))
+	m.LedgerBytes.Set(float64(bytes))
+	m.Identifiers.Set(float64(identifiers))
+	m.IntentsOpen.Set(float64(open))
+	m.OutboxPending.Set(float64(pending))
+	m.RateLimit.Set(d.fleet.rate())
+	age := 0.0
+	if !oldest.IsZero() {
+		age = max(time.Since(oldest).Seconds(), 0)
+	}
+	m.OutboxOldest.Set(age)
+	d.gaugeLetters(ctx)
+}
+
+func (d *daemon) gaugeLetters(ctx context.Context) {
+	counts, err := d.letters.Counts(ctx)
+	if err != nil {
+		d.log.Debug("dead letters are not counted", zap.Error(err))
+		return
+	}
+	for _, reason := range metricLabels().Reasons {
+		d.metrics.DLQMessages.WithLabelValues(reason).Set(0)
+	}
+	for reason, n := range counts {
+		d.metrics.DLQMessages.WithLabelValues(string(reason)).Set(float64(n))
+	}
+}
+
+// trim deletes what is acked and older than the retention, partition by
+// partition.
+func (d *daemon) trim(ctx context.Context) {
+	cutoff := time.Now().Add(-d.cfg.Retention)
+	for p, h := range d.fleet.holdings() {
+		if err := d.fleet.streams.Trim(ctx, h.outbox, 0, cutoff); err != nil {
+			d.log.Warn("cannot trim", zap.Int("partition", p), zap.Error(err))
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package delivery
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/meterworker/meterworker/internal/deadletter"
+	"github.com/meterworker/meterworker/internal/journal"
+)
+
+// otherFirst is how long a message waits while an attempt with other content
+// under the same identifier is still undecided.
+const otherFirst = 2 * time.Second
+
+// consult asks the ledger. It returns how to settle the message at once, or nil
+// to go on.
+func (d *delivery) consult(stop context.Context) func() Disposition {
+	d.lookup(time.Unix(d.event.Timestamp(), 0))
+	switch d.known.Verdict {
+	case journal.WasDelivered:
+		return func() Disposition { return d.ack(Delivered) }
+	case journal.WasBuried:
+		return func() Disposition { return d.ack(Buried) }
+	case journal.IsDying:
+		return func() Disposition { return d.buryAgain(stop) }
+	case journal.DeliveredBefore:
+		return d.duplicate
+	case journal.OtherContent:
+		d.letter.Detail = "the identifier was delivered with other content as sequence " + strconv.FormatUint(d.known.By, 10)
+		return func() Disposition { return d.bury(stop, deadletter.IdentifierConflict) }
+	case journal.Forgotten:
+		d.letter.Detail = "the event is older than what the ledger still remembers; it may have been delivered before"
+		return func() Disposition { return d.bury(stop, deadletter.Ambiguous) }
+	case journal.Fresh:
+	}
+	return d.weigh(stop)
+}
+
+// weigh looks at the attempts of unknown outcome.
+func (d *delivery) weigh(stop context.Context) func() Disposition {
+	now := time.Now()
+	if d.known.Unknown && d.known.Oldest.Age(now) >= d.w.cfg.SafeWindow {
+		return func() Disposition { return d.bury(stop, deadletter.Ambiguous) }
+	}
+	if !d.known.OtherAlive.IsZero() && d.known.OtherAlive.Age(now) < d.w.cfg.SafeWindow {
+		return func() Disposition { return d.release(otherFirst) }
+	}
+	return nil
+}
+
+func (d *delivery) lookup(eventTime time.Time) {
+	d.known = d.journal.Lookup(journal.Question{
+		Sequence: d.message.Sequence(), Key: d.key, Body: d.body, Fingerprint: d.fingerprint,
+		EventTime: eventTime, Forgive: d.forgives(),
+	})
+	result := d.known.Verdict.String()
+	if d.known.Verdict == journal.Fresh && d.known.Unknown {
+		result = ResultUnknown
+	}
+	d.w.metrics.Lookups.WithLabelValues(result).Inc()
+}
+
+// ResultUnknown is the look-up result for an identifier with attempts of unknown
+// outcome, beside the ledger's verdicts.
+const ResultUnknown = "unknown"
+
+const replaySubject = "usage.replay."
+
+func (d *delivery) isReplay() bool { return strings.HasPrefix(d.message.Subject(), replaySubject) }
+
+// forgives is the time before which a person has taken the risk of a double bill:
+// that of the replay that says so. Only an operator may publish replays.
+func (d *delivery) forgives() time.Time {
+	if d.isReplay() && d.message.Header(deadletter.HeaderAcceptDoubleBilling) == "true" {
+		return d.message.StoredAt()
+	}
+	return time.Time{}
+}
+
+func (d *delivery) replays() int {
+	if !d.isReplay() {
+		return 0
+	}
+	n, err := strconv.Atoi(d.message.Header(deadletter.HeaderReplays))
+	if err != nil || n < 1 {
+		return 1
+	}
+	return n
+}
+
+// hashBody tells bodies apart, and stands in for key and fingerprint where a
+// message names no identifier.
+func hashBody(body []byte) (hash uint64, fingerprint uint32) {
+	sum := sha256.Sum256(body)
+	return binary.LittleEndian.Uint64(sum[:]), binary.LittleEndian.Uint32(sum[8:])
+}
+
+// readLetter reads the header block that a dying record keeps.
+func readLetter(block []byte) (deadletter.Letter, map[string]string, error) {
+	header, err := deadletter.Unpack(block)
+	if err != nil {
+		return deadletter.Letter{}, nil, errors.Join(errors.New("header block of a dying record"), err)
+	}
+	letter, err := deadletter.Read(func(name string) string { return header[name] })
+	return letter, header, err //nolint:wrapcheck // names the header
+}

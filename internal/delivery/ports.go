@@ -1,0 +1,59 @@
+package delivery
+
+import (
+	"context"
+	"time"
+
+	"github.com/meterworker/meterworker/internal/deadletter"
+	"github.com/meterworker/meterworker/internal/journal"
+)
+
+// Message is a message of the outbox in this worker's hands. Exactly one of Ack,
+// Nak and Drop is called, once.
+type Message interface {
+	Sequence() uint64
+	Subject() string
+	Header(name string) string
+	Body() []byte
+	StoredAt() time.Time
+	Ack() error
+	Nak(delay time.Duration) error
+	Drop()
+}
+
+// Outbox is one partition of the outbox.
+type Outbox interface {
+	// Fetch hands up to n messages to each and returns after a second at most.
+	Fetch(n int, each func(Message)) error
+}
+
+// Journal is one owned partition's journal. See package journal.
+type Journal interface {
+	Life() string
+	Lookup(q journal.Question) journal.Known
+	Intend(ctx context.Context, e journal.Entry) (journal.Moment, error)
+	Record(ctx context.Context, entries ...journal.Entry) error
+	Stamp(m journal.Moment) time.Time
+	Lost() <-chan struct{}
+}
+
+// Permits is the account-wide bucket.
+type Permits interface {
+	// Take waits for the right to make one request, now, and returns when it was granted.
+	Take(ctx context.Context) (time.Time, error)
+
+	// Throttled reports a refusal for the rate.
+	Throttled(retryAfter time.Duration)
+}
+
+// DeadLetters is the dead-letter stream. An error means that the outcome is
+// unknown.
+type DeadLetters interface {
+	Publish(ctx context.Context, l deadletter.Letter, header map[string]string, body []byte) error
+	Stored(ctx context.Context, l deadletter.Letter, since time.Time) (bool, error)
+}
+
+// Lanes runs work one at a time for each key. See package ratelimit.
+type Lanes interface {
+	Offer(key string, work func()) (again time.Duration, taken bool)
+}

@@ -1,0 +1,174 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/meterworker/meterworker/internal/deadletter"
+	"github.com/meterworker/meterworker/internal/journal"
+	"github.com/meterworker/meterworker/usage"
+)
+
+// Disposition is how a message left this worker's hands. The list is closed and
+// is the label of settled_total.
+type Disposition string
+
+// The dispositions.
+const (
+	Delivered  Disposition = "delivered"
+	Duplicated Disposition = "duplicate"
+	Buried     Disposition = "dead"
+	Released   Disposition = "released" // handed back, or left to the partition's new owner
+)
+
+// delivery is one message's life in this worker's hands.
+type delivery struct {
+	w       *Worker
+	journal Journal
+	places  *places
+	message Message
+
+	event       usage.Event // valid after parse
+	key         uint64
+	fingerprint uint32
+	body        uint64 // hash of the body
+	known       journal.Known
+
+	intent  journal.Moment // of the open intent; zero: none
+	queued  bool           // holds a turn among the next senders
+	unknown journal.Moment // oldest attempt of this life that may have been counted; zero: none
+	earlier journal.Moment // the same, without the attempt under way or just made
+	pass    Pass
+
+	letter  deadletter.Letter // what the dead letter would say so far
+	spent   int               // attempts that Stripe failed on
+	streak  int               // answers in a row of the last class
+	last    Class
+	keyNo   int  // part of the Idempotency-Key: counts HTTP error answers
+	settled bool // recorded or settled: nothing more may be done
+}
+
+// run takes the message through the steps and settles it. stop ends waiting, cut
+// ends a request that is under way.
+func (d *delivery) run(stop, cut context.Context) Disposition {
+	if refusal := d.parse(); refusal != nil {
+		return d.buryUnparsed(stop, refusal)
+	}
+	if end := d.consult(stop); end != nil {
+		return end()
+	}
+	for {
+		if err := d.intend(stop); err != nil {
+			return d.release(time.Second)
+		}
+		answer, refused := d.attempt(stop, cut)
+		next := d.decide(answer, refused)
+		switch next.do {
+		case deliver:
+			return d.delivered(answer)
+		case bury:
+			return d.bury(stop, next.reason)
+		case release:
+			return d.release(time.Second)
+		case halt:
+			if d.w.gate.Halt(d.pass, haltReason(answer)) {
+				return d.release(time.Second)
+			}
+		case renew:
+			if err := d.abandonIntent(); err != nil {
+				return d.release(time.Second)
+			}
+		case again:
+		}
+		if d.wait(stop, next.after) != nil {
+			return d.release(time.Second)
+		}
+	}
+}
+
+func (d *delivery) parse() *usage.Refusal {
+	m := d.message
+	d.body, d.fingerprint = hashBody(m.Body())
+	d.letter = deadletter.Letter{
+		Subject: m.Subject(), Sequence: m.Sequence(), StoredAt: m.StoredAt(),
+		Replays: d.replays(),
+	}
+	event, err := usage.Parse(usage.Message{
+		Subject: m.Subject(), Header: m.Header, Body: m.Body(),
+		Sequence: m.Sequence(), Epoch: d.w.cfg.Epoch, StoredAt: m.StoredAt(),
+	}, time.Now())
+	var refusal *usage.Refusal
+	if errors.As(err, &refusal) {
+		d.key = d.body
+		d.letter.Identifier, d.letter.Timestamp = refusal.Identifier, refusal.Timestamp
+		return refusal
+	}
+	d.event, d.key, d.fingerprint = event, event.Key(), event.Fingerprint()
+	d.letter.Identifier, d.letter.Timestamp = event.Identifier(), event.Timestamp()
+	return nil
+}
+
+// decide gathers what the decision depends on.
+func (d *delivery) decide(answer Answer, refused refusal) decision {
+	if d.last == answer.Class {
+		d.streak++
+	} else {
+		d.last, d.streak = answer.Class, 1
+	}
+	return decide(situation{
+		answer: answer, refusal: refused,
+		spent: d.spent, streak: d.streak,
+		earlierSame:   d.known.SameContent || !d.earlier.IsZero(),
+		otherContent:  d.known.OtherContent,
+		acceptForeign: d.w.cfg.AcceptForeign,
+		random:        d.w.cfg.Random(),
+	})
+}
+
+func haltReason(a Answer) string {
+	if a.Class == ForeignReply {
+		return "Stripe's reply is not for this event or mode: " + a.Detail
+	}
+	return fmt.Sprintf("Stripe refuses the set-up, not the event (HTTP %d %s): %s", a.Status, a.Code, a.Detail)
+}
+
+// wait gives the place back for as long as it takes.
+func (d *delivery) wait(stop context.Context, pause time.Duration) error {
+	if pause <= 0 {
+		return stop.Err() //nolint:wrapcheck // only its presence matters
+	}
+	if d.places.park() {
+		defer d.places.unpark()
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-stop.Done():
+		return stop.Err() //nolint:wrapcheck // only its presence matters
+	}
+}
+
+// log writes the canonical line of one settlement: at debug level for a
+// first-try success, since the counters carry the volume.
+func (d *delivery) log(disposition Disposition, fields ...zap.Field) {
+	level := zap.InfoLevel
+	if disposition == Delivered && d.letter.Attempts <= 1 || disposition == Released {
+		level = zap.DebugLevel
+	}
+	if entry := d.w.log.Check(level, "settled"); entry != nil {
+		entry.Write(append([]zap.Field{
+			zap.String("disposition", string(disposition)),
+			zap.Uint64("sequence", d.message.Sequence()),
+			zap.String("identifier", d.letter.Identifier),
+			zap.String("event_name", d.event.EventName()),
+			zap.Int("attempts", d.letter.Attempts),
+			zap.Duration("age", time.Since(d.message.StoredAt())),
+		}, fields...)...)
+	}
+}

@@ -1,0 +1,199 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/meterworker/meterworker/internal/deadletter"
+	"github.com/meterworker/meterworker/internal/journal"
+	"github.com/meterworker/meterworker/internal/metrics"
+)
+
+// Config is what deliveries depend on.
+type Config struct {
+	SafeWindow    time.Duration // an unknown attempt older than it is never repeated
+	AcceptForeign bool          // take "duplicate" for delivered even without an attempt of ours
+	Epoch         string        // stamp of the USAGE stream
+	Ahead         int           // intents that may wait for a permit
+	Random        func() float64
+}
+
+// Worker delivers the messages of the partitions that it is given.
+type Worker struct {
+	cfg     Config
+	sender  Sender
+	permits Permits
+	letters DeadLetters
+	lanes   Lanes
+	gate    *Gate
+	metrics *metrics.Set
+	log     *zap.Logger
+	ahead   chan struct{}
+}
+
+// Parts are what a worker is made of.
+type Parts struct {
+	Sender      Sender
+	Permits     Permits
+	DeadLetters DeadLetters
+	Lanes       Lanes
+	Gate        *Gate
+	Metrics     *metrics.Set
+	Log         *zap.Logger
+}
+
+// NewWorker puts a worker together.
+func NewWorker(cfg Config, p Parts) *Worker {
+	return &Worker{
+		cfg: cfg, sender: p.Sender, permits: p.Permits, letters: p.DeadLetters, lanes: p.Lanes,
+		gate: p.Gate, metrics: p.Metrics, log: p.Log, ahead: make(chan struct{}, max(1, cfg.Ahead)),
+	}
+}
+
+// Partition is one owned partition to be served.
+type Partition struct {
+	Number  int
+	Outbox  Outbox
+	Journal Journal
+	Places  func() int // how many of its messages may be in hand
+}
+
+// Serve pulls the partition and delivers its messages until stop ends or the
+// partition is lost; then it hands back what waits and returns when nothing is
+// in hand any more. cut ends requests that are under way.
+func (w *Worker) Serve(stop, cut context.Context, p Partition) {
+	stop, cancel := context.WithCancel(stop)
+	defer cancel()
+	go func() {
+		select {
+		case <-p.Journal.Lost():
+			cancel()
+		case <-stop.Done():
+		}
+	}()
+	s := &serving{Worker: w, Partition: p, places: newPlaces(p.Places), cut: cut}
+	defer s.inHand.Wait()
+	for w.gate.Wait(stop) == nil {
+		s.pull(stop)
+	}
+}
+
+// serving is one call of Serve.
+type serving struct {
+	*Worker
+	Partition
+
+	places *places
+	cut    context.Context
+	inHand sync.WaitGroup
+	faults int // pulls in a row that failed
+}
+
+// pull makes one fetch of as many messages as there are free places.
+func (s *serving) pull(stop context.Context) {
+	episode, end := s.gate.During(stop)
+	free, err := s.places.free(episode)
+	if err != nil {
+		end()
+		return
+	}
+	// Every message of this pull works under the episode; the last one ends it.
+	var members sync.WaitGroup
+	err = s.Outbox.Fetch(min(free, 500), func(m Message) {
+		s.metrics.Received.Inc()
+		members.Add(1)
+		s.accept(episode, m, members.Done)
+	})
+	go func() {
+		members.Wait()
+		end()
+	}()
+	s.rest(stop, err)
+}
+
+// rest pauses after a failed pull, longer each time.
+func (s *serving) rest(stop context.Context, err error) {
+	if err == nil {
+		s.faults = 0
+		return
+	}
+	s.faults++
+	if s.faults == 1 || s.faults%20 == 0 {
+		s.log.Warn("cannot pull", zap.Int("partition", s.Number), zap.Error(err))
+	}
+	timer := time.NewTimer(min(100*time.Millisecond<<min(s.faults, 5), 2*time.Second))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-stop.Done():
+	}
+}
+
+// accept puts the message into its lane, or hands it back when the lane is full.
+func (s *serving) accept(stop context.Context, m Message, done func()) {
+	d := &delivery{w: s.Worker, journal: s.Journal, places: s.places, message: m}
+	s.places.take()
+	s.inHand.Add(1)
+	leave := func() {
+		s.places.give()
+		s.inHand.Done()
+		done()
+	}
+	after, taken := s.lanes.Offer(laneOf(m.Subject()), func() {
+		defer leave()
+		d.contained(stop, s.cut)
+	})
+	if !taken {
+		defer leave()
+		d.release(after)
+	}
+}
+
+// laneOf is the message's event name and customer, still encoded, so it is the
+// same for an event and its replay.
+func laneOf(subject string) string {
+	tokens := strings.SplitN(subject, ".", 3)
+	return tokens[len(tokens)-1]
+}
+
+// contained runs the delivery; a panic buries the message, and if even that
+// fails, hands it back.
+func (d *delivery) contained(stop, cut context.Context) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			d.panicked(stop, cause)
+		}
+	}()
+	if stop.Err() != nil {
+		d.release(time.Second)
+		return
+	}
+	d.run(stop, cut)
+}
+
+func (d *delivery) panicked(stop context.Context, cause any) {
+	defer func() {
+		if second := recover(); second != nil {
+			d.w.log.Error("panic while burying a message; it will be delivered again", zap.Any("panic", second), zap.Uint64("sequence", d.message.Sequence()))
+			d.drop(fmt.Errorf("panic: %v", second))
+		}
+	}()
+	if d.settled {
+		d.w.log.Error("panic after the message was settled", zap.Any("panic", cause), zap.Uint64("sequence", d.message.Sequence()))
+		return
+	}
+	d.w.log.Error("panic; the message is buried", zap.Any("panic", cause), zap.Uint64("sequence", d.message.Sequence()), zap.ByteString("stack", debug.Stack()))
+	d.lookup(d.message.StoredAt())
+	if d.known.Verdict == journal.WasBuried {
+		d.ack(Buried)
+		return
+	}
+	d.letter.Detail = fmt.Sprintf("panic: %v", cause)
+	d.bury(stop, deadletter.Panic)
+}

@@ -1,0 +1,180 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Config is what a partition needs to know.
+type Config struct {
+	Worker string        // name of the claiming worker, for people
+	Nonce  string        // unique to this process: prefix of every message id
+	Window time.Duration // how long an identifier is remembered (36 d)
+	Limit  int64         // memory of this partition's ledger, in bytes; see Partition.SetLimit
+}
+
+// marker is the body of an owner marker. Only the position of the marker means
+// anything; the body is for people.
+type marker struct {
+	Version int       `json:"version"`
+	Worker  string    `json:"worker"`
+	At      time.Time `json:"at"`
+}
+
+// openIntent is an intent without a record.
+type openIntent struct {
+	entry Entry
+	stamp time.Time
+}
+
+// Claim takes the partition over: it appends a marker, reads everything before
+// it into a ledger, and records what a former owner left open as unknown. When it
+// returns, the former owner can begin nothing any more.
+//
+// It retries until ctx ends; ErrLost means that yet another worker came after us.
+func Claim(ctx context.Context, store Store, cfg Config, partition int) (*Partition, error) {
+	c := claim{store: store, cfg: cfg, partition: partition}
+	if err := c.mark(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.read(ctx); err != nil {
+		return nil, err
+	}
+	p := c.take()
+	if err := p.adopt(ctx, c.open); err != nil {
+		_ = p.Close(ctx)
+		return nil, err
+	}
+	return p, nil
+}
+
+type claim struct {
+	store     Store
+	cfg       Config
+	partition int
+
+	id     string
+	marker uint64
+	clock  serverClock
+	ledger *Ledger
+	open   map[uint64]openIntent
+
+	messages int
+	ordinal  uint64 // last one seen since the last marker
+}
+
+// tidyEvery is how many messages are read between two looks at the ledger's size.
+const tidyEvery = 1024
+
+func (c *claim) mark(ctx context.Context) error {
+	c.clock.before = time.Now()
+	data, err := json.Marshal(marker{Version: formatVersion, Worker: c.cfg.Worker, At: c.clock.before.UTC()})
+	if err != nil {
+		return fmt.Errorf("encode owner marker: %w", err)
+	}
+	c.id = fmt.Sprintf("%s-%d-%d", c.cfg.Nonce, c.partition, c.clock.before.UnixNano())
+	return again(ctx, func() error {
+		c.marker, err = c.store.Mark(ctx, c.partition, c.id+"-m", data)
+		c.clock.after = time.Now()
+		return err
+	})
+}
+
+func (c *claim) read(ctx context.Context) error {
+	return again(ctx, func() error {
+		c.ledger, c.open = newLedger(), map[uint64]openIntent{}
+		c.clock.marker, c.clock.latest, c.messages, c.ordinal = time.Time{}, time.Time{}, 0, 0
+		// Ages need the marker's stamp, which comes last.
+		defer func() { c.ledger.settle(c.clock) }()
+		return c.store.Read(ctx, c.partition, c.marker, c.message)
+	})
+}
+
+func (c *claim) message(m Stored) error {
+	if m.Time.After(c.clock.latest) {
+		c.clock.latest = m.Time
+	}
+	if m.Kind == OwnerKind {
+		return c.owner(m)
+	}
+	body, err := unpack(m.Data)
+	if err != nil {
+		return unreadable(c.partition, m, err)
+	}
+	if body.ordinal <= c.ordinal {
+		return nil // a late copy of a write that was read already
+	}
+	c.ordinal = body.ordinal
+	for _, e := range body.entries {
+		c.entry(e, m.Time, body.wall)
+	}
+	c.messages++
+	if c.messages%tidyEvery == 0 {
+		c.ledger.Expire(m.Time, c.cfg.Window)
+		_, err = c.ledger.Shrink(c.cfg.Limit, m.Time)
+	}
+	return err
+}
+
+func (c *claim) owner(m Stored) error {
+	c.ordinal = 0
+	if m.Sequence == c.marker {
+		c.clock.marker = m.Time
+	}
+	var body marker
+	if err := json.Unmarshal(m.Data, &body); err != nil {
+		return unreadable(c.partition, m, fmt.Errorf("%w: %w", ErrFormat, err))
+	}
+	if body.Version != formatVersion {
+		return unreadable(c.partition, m, fmt.Errorf("%w: marker version %d", ErrFormat, body.Version))
+	}
+	return nil
+}
+
+func (c *claim) entry(e Entry, stamp, wall time.Time) {
+	if e.State == Open {
+		if wall.Before(stamp) {
+			stamp = wall
+		}
+		if old, ok := c.open[e.Sequence]; !ok || stamp.Before(old.stamp) {
+			c.open[e.Sequence] = openIntent{e, stamp}
+		}
+		return
+	}
+	if resolves(e.State) {
+		delete(c.open, e.Sequence)
+	}
+	c.ledger.apply(e, stamp)
+}
+
+// resolves reports whether a record of this state closes the sequence's intent.
+// A dying letter does: nothing is sent for it any more, and an attempt that may
+// have been counted was recorded as unknown before it.
+func resolves(s State) bool { return s != Open }
+
+func (c *claim) take() *Partition {
+	c.ledger.Expire(c.clock.latest, c.cfg.Window)
+	return newPartition(c)
+}
+
+// again calls f until it succeeds, with a growing pause, unless the error is
+// final (ErrLost, an unreadable format, no memory) or ctx ends.
+func again(ctx context.Context, f func() error) error {
+	pause := 20 * time.Millisecond
+	for {
+		err := f()
+		if err == nil || final(err) {
+			return err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("%w; last answer of the journal: %w", ctx.Err(), err)
+		case <-timer.C:
+		}
+		pause = min(2*pause, time.Second)
+	}
+}

@@ -1,0 +1,198 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// StreamName is the journal's stream.
+const StreamName = "USAGE_JOURNAL"
+
+// StreamSubjects are the subjects of the stream.
+const StreamSubjects = "usage.journal.*.*"
+
+// tryTimeout bounds one call; the same call is made again after it. A publish in
+// flight during a change of leader may get no answer at all.
+const tryTimeout = 2 * time.Second
+
+// readBatch is how many messages one fetch of the reading asks for.
+const readBatch = 500
+
+// JetStream is the [Store] in a JetStream stream.
+type JetStream struct {
+	js       jetstream.JetStream
+	refusals func() // called for each write that the fence refused
+}
+
+// NewJetStream returns the store; refused is called for each write that the
+// fence refused.
+func NewJetStream(js jetstream.JetStream, refused func()) *JetStream {
+	return &JetStream{js: js, refusals: refused}
+}
+
+func subject(partition int, kind Kind) string {
+	return fmt.Sprintf("usage.journal.%d.%s", partition, kind)
+}
+
+// Mark implements [Store].
+func (s *JetStream) Mark(ctx context.Context, partition int, id string, data []byte) (uint64, error) {
+	ack, err := s.publish(ctx, subject(partition, OwnerKind), id, data)
+	if err != nil {
+		return 0, fmt.Errorf("append owner marker: %w", err)
+	}
+	return ack.Sequence, nil
+}
+
+// Append implements [Store].
+func (s *JetStream) Append(ctx context.Context, partition int, kind Kind, marker uint64, id string, data []byte) (Appended, error) {
+	fence := jetstream.WithExpectLastSequenceForSubject(marker, subject(partition, OwnerKind))
+	ack, err := s.publish(ctx, subject(partition, kind), id, data, fence)
+	if err == nil {
+		return Appended{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+	}
+	if isFence(err) {
+		return Appended{}, s.refused(ctx, partition, marker)
+	}
+	return Appended{}, fmt.Errorf("append %s: %w", kind, err)
+}
+
+// codeWrongLastSequence is JetStream's refusal of an expected last sequence.
+const codeWrongLastSequence = 10071
+
+func isFence(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == codeWrongLastSequence
+}
+
+// refused finds out whether the fence's refusal means a later marker. A lagging
+// server refuses too and reports a sequence that is not above ours; then the
+// marker is read again.
+func (s *JetStream) refused(ctx context.Context, partition int, marker uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	stream, err := s.js.Stream(ctx, StreamName)
+	if err != nil {
+		return fmt.Errorf("read owner marker: %w", err)
+	}
+	last, err := stream.GetLastMsgForSubject(ctx, subject(partition, OwnerKind))
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		s.refusals()
+		return fmt.Errorf("%w: our marker %d is gone", ErrLost, marker)
+	case err != nil:
+		return fmt.Errorf("read owner marker: %w", err)
+	case last.Sequence > marker:
+		s.refusals()
+		return fmt.Errorf("%w: marker %d came after ours, %d", ErrLost, last.Sequence, marker)
+	default:
+		return fmt.Errorf("append refused although marker %d is the last one: a server lags", marker)
+	}
+}
+
+func (s *JetStream) publish(ctx context.Context, subject, id string, data []byte, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	message := &nats.Msg{Subject: subject, Data: data}
+	opts = append(opts, jetstream.WithMsgID(id), jetstream.WithExpectStream(StreamName))
+	return s.js.PublishMsg(ctx, message, opts...) //nolint:wrapcheck // the callers wrap, after looking at the code
+}
+
+// PurgeIntents implements [Store].
+func (s *JetStream) PurgeIntents(ctx context.Context, partition int, below uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	stream, err := s.js.Stream(ctx, StreamName)
+	if err == nil {
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject(subject(partition, IntentKind)), jetstream.WithPurgeSequence(below))
+	}
+	if err != nil {
+		return fmt.Errorf("purge intents: %w", err)
+	}
+	return nil
+}
+
+// Read implements [Store]. It reads with short fetches from a consumer without
+// acks and starts a new consumer where the last one left off when it sees a gap.
+func (s *JetStream) Read(ctx context.Context, partition int, marker uint64, each func(Stored) error) error {
+	r := reading{js: s.js, partition: partition, marker: marker, each: each}
+	for {
+		done, err := r.consume(ctx)
+		if done || err != nil {
+			return err
+		}
+	}
+}
+
+type reading struct {
+	js        jetstream.JetStream
+	partition int
+	marker    uint64
+	each      func(Stored) error
+	last      uint64 // last sequence that was yielded
+}
+
+func (r *reading) consume(ctx context.Context) (done bool, err error) {
+	consumer, err := r.js.CreateConsumer(ctx, StreamName, jetstream.ConsumerConfig{
+		FilterSubject: fmt.Sprintf("usage.journal.%d.*", r.partition),
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.last + 1,
+		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: 30 * time.Second,
+	})
+	if err != nil {
+		return false, fmt.Errorf("read journal: %w", err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryTimeout)
+		defer cancel()
+		_ = r.js.DeleteConsumer(ctx, StreamName, consumer.CachedInfo().Name)
+	}()
+	delivered := uint64(0)
+	for {
+		batch, err := consumer.Fetch(readBatch, jetstream.FetchMaxWait(500*time.Millisecond))
+		if err != nil {
+			return false, fmt.Errorf("read journal: %w", err)
+		}
+		for m := range batch.Messages() {
+			delivered++
+			intact, done, err := r.message(m, delivered)
+			if done || err != nil || !intact {
+				return done, err
+			}
+		}
+		if ctx.Err() != nil {
+			return false, fmt.Errorf("read journal: %w", ctx.Err())
+		}
+		if err := batch.Error(); err != nil {
+			return false, nil //nolint:nilerr // a broken consumer is replaced by a new one, from where it stopped
+		}
+	}
+}
+
+func (r *reading) message(m jetstream.Msg, expected uint64) (intact, done bool, err error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return false, false, fmt.Errorf("read journal: %w", err)
+	}
+	if meta.Sequence.Consumer != expected {
+		return false, false, nil
+	}
+	stored := Stored{Kind: kindOf(m.Subject()), Sequence: meta.Sequence.Stream, Time: meta.Timestamp, Data: m.Data()}
+	if err := r.each(stored); err != nil {
+		return true, false, err
+	}
+	r.last = stored.Sequence
+	return true, stored.Sequence >= r.marker, nil
+}
+
+func kindOf(subject string) Kind {
+	for i := len(subject) - 1; i >= 0; i-- {
+		if subject[i] == '.' {
+			return Kind(subject[i+1:])
+		}
+	}
+	return Kind(subject)
+}

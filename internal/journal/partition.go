@@ -1,0 +1,231 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Timing of a partition's upkeep.
+const (
+	purgeEvery  = 5 * time.Second    // little and often: a large purge stalls writers
+	expireEvery = time.Minute        // of the ledger
+	remarkAfter = 7 * 24 * time.Hour // far below the age limit of the stream (36 d), which takes markers too
+)
+
+// Partition is the owner's hold on one partition: its ledger, and the one writer
+// through which intents and records pass.
+type Partition struct {
+	Ledger *Ledger
+
+	number int
+	store  Store
+	cfg    Config
+	clock  serverClock
+	limit  atomic.Int64
+
+	mu      sync.Mutex
+	intents []pending
+	records []pending
+	closing bool
+	err     error // why the partition ended; set before ended is closed
+
+	wake  chan struct{} // capacity 1: there is something to write
+	ended chan struct{} // closed when nothing can be written any more
+	gone  chan struct{} // closed when the writer has returned
+	stop  context.CancelFunc
+
+	w writer
+}
+
+// pending is what one caller waits for.
+type pending struct {
+	entries []Entry
+	result  chan outcome
+}
+
+func (i pending) size() int {
+	bytes := 0
+	for _, e := range i.entries {
+		bytes += e.size()
+	}
+	return bytes
+}
+
+type outcome struct {
+	t0  Moment
+	err error
+}
+
+// ErrClosed says that the partition was given up by this worker itself.
+var ErrClosed = errors.New("partition is closed")
+
+func newPartition(c *claim) *Partition {
+	ctx, stop := context.WithCancel(context.Background())
+	p := &Partition{
+		Ledger: c.ledger, number: c.partition, store: c.store, cfg: c.cfg, clock: c.clock,
+		wake: make(chan struct{}, 1), ended: make(chan struct{}), gone: make(chan struct{}), stop: stop,
+	}
+	p.limit.Store(c.cfg.Limit)
+	p.w = writer{p: p, marker: c.marker, marked: c.clock.before, prefix: c.id, open: map[uint64]*intentMessage{}}
+	p.w.inherit(c.open)
+	go p.w.run(ctx)
+	return p
+}
+
+// adopt records what a former owner left open as attempts of unknown outcome.
+func (p *Partition) adopt(ctx context.Context, open map[uint64]openIntent) error {
+	var items []pending
+	for _, o := range open {
+		e := o.entry
+		e.State, e.T0 = Unknown, o.stamp
+		items = append(items, pending{entries: []Entry{e}, result: make(chan outcome, 1)})
+	}
+	if err := p.queue(&p.records, items...); err != nil {
+		return err
+	}
+	for _, item := range items {
+		if _, err := item.wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Life is unique to this claim of the partition.
+func (p *Partition) Life() string { return p.w.prefix }
+
+// Number is the partition's number.
+func (p *Partition) Number() int { return p.number }
+
+// Lookup asks the ledger.
+func (p *Partition) Lookup(q Question) Known { return p.Ledger.Lookup(q, time.Now()) }
+
+// Intend stores the intent to send e and returns its t0. Only after it returned
+// without an error may anything be sent.
+func (p *Partition) Intend(ctx context.Context, e Entry) (Moment, error) {
+	e.State = Open
+	out, err := p.enqueue(ctx, &p.intents, []Entry{e})
+	return out.t0, err
+}
+
+// Record stores what became of a sequence and takes it into the ledger. When ctx
+// ends first, the record may still be stored later.
+func (p *Partition) Record(ctx context.Context, entries ...Entry) error {
+	_, err := p.enqueue(ctx, &p.records, entries)
+	return err
+}
+
+// Stamp is m as a server time that is not later than the true one, for
+// [Entry.T0].
+func (p *Partition) Stamp(m Moment) time.Time { return p.clock.stamp(m) }
+
+// Lost is closed when the partition ended: taken by another worker, out of
+// memory, or closed. Err says which.
+func (p *Partition) Lost() <-chan struct{} { return p.ended }
+
+// Err is the reason for which the partition ended, nil while it has not.
+func (p *Partition) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// SetLimit sets the ledger's share of memory, in bytes.
+func (p *Partition) SetLimit(bytes int64) { p.limit.Store(bytes) }
+
+// Open is the number of intents without a record.
+func (p *Partition) Open() int { return int(p.w.openCount.Load()) }
+
+// Close writes what is queued, until ctx ends, and gives the partition up.
+func (p *Partition) Close(ctx context.Context) error {
+	p.mu.Lock()
+	p.closing = true
+	p.mu.Unlock()
+	p.signal()
+	defer p.stop()
+	select {
+	case <-p.gone:
+		return nil
+	case <-ctx.Done():
+		p.stop()
+		<-p.gone
+		return fmt.Errorf("closing partition %d: %w", p.number, ctx.Err())
+	}
+}
+
+func (p *Partition) enqueue(ctx context.Context, queue *[]pending, entries []Entry) (outcome, error) {
+	item := pending{entries: entries, result: make(chan outcome, 1)}
+	if err := p.queue(queue, item); err != nil {
+		return outcome{}, err
+	}
+	return item.wait(ctx)
+}
+
+func (p *Partition) queue(queue *[]pending, items ...pending) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil || p.closing {
+		return errors.Join(ErrClosed, p.err)
+	}
+	*queue = append(*queue, items...)
+	p.signal()
+	return nil
+}
+
+func (i pending) wait(ctx context.Context) (outcome, error) {
+	select {
+	case out := <-i.result:
+		return out, out.err
+	case <-ctx.Done():
+		return outcome{}, fmt.Errorf("waiting for the journal: %w", ctx.Err())
+	}
+}
+
+func (p *Partition) signal() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// grab takes as many queued items as fit into one message.
+func (p *Partition) grab(queue *[]pending) []pending {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, bytes := 0, 0
+	for n < len(*queue) {
+		bytes += (*queue)[n].size()
+		if n > 0 && bytes > maxPacked {
+			break
+		}
+		n++
+	}
+	taken := (*queue)[:n:n]
+	*queue = append([]pending(nil), (*queue)[n:]...)
+	return taken
+}
+
+func (p *Partition) idle() (queued, closing bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.intents)+len(p.records) > 0, p.closing
+}
+
+// end closes the partition for err and answers everybody who waits.
+func (p *Partition) end(err error) {
+	p.mu.Lock()
+	if p.err == nil {
+		p.err = err
+		close(p.ended)
+	}
+	waiting := append(p.intents, p.records...)
+	p.intents, p.records = nil, nil
+	p.mu.Unlock()
+	for _, item := range waiting {
+		item.result <- outcome{err: err}
+	}
+}

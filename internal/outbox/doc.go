@@ -1,0 +1,19 @@
+// Package outbox is the JetStream side of the worker: the streams and their
+// checks, the partitions and who serves them, pulling, acking, the dead-letter
+// stream, and trimming. It moves bytes and knows no Stripe.
+//
+// Invariants:
+//
+//   - A message that JetStream acknowledged stays in USAGE until it is acked and
+//     older than the retention. Streams refuse when full; they never drop.
+//   - What is dangerous is refused at start, with field, value and remedy:
+//     another retention, discard old, memory storage, finite MaxDeliver, a short age limit,
+//     asynchronous persistence, roll-ups, other partitions, another mode.
+//   - [Streams.Open] creates what is missing, or only checks.
+//   - A message that is held is kept alive with in-progress heartbeats; a copy of a
+//     held message (redelivered after a pause) is not handed out twice.
+//   - Acks carry no proof: see package journal. Losing one costs a redelivery.
+//
+// A partition is free, or owned by the worker whose marker is the last one in
+// the journal. [Members] only proposes who should own what.
+package outbox

@@ -1,0 +1,155 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// fetchWait bounds one pull. A drain waits for the pull under way, so that no
+// message is left with a worker that has gone.
+const fetchWait = time.Second
+
+// Partition pulls one partition's messages and keeps the held ones alive.
+type Partition struct {
+	number   int
+	stream   jetstream.Stream
+	consumer jetstream.Consumer
+	ackWait  time.Duration
+
+	mu   sync.Mutex
+	held map[uint64]*Message
+}
+
+// Partition returns the partition's puller. Only the owner may use it.
+func (s *Streams) Partition(ctx context.Context, number int) (*Partition, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	name := s.consumerConfig(number).Durable
+	consumer, err := s.usage.Consumer(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("consumer %s: %w", name, err)
+	}
+	return &Partition{
+		number: number, stream: s.usage, consumer: consumer,
+		ackWait: consumer.CachedInfo().Config.AckWait, held: map[uint64]*Message{},
+	}, nil
+}
+
+// Fetch hands up to n messages to each, as they arrive, and returns when the
+// pull is over: n came, or a second has passed. It is not cut short: what the
+// server has sent is handed out.
+func (p *Partition) Fetch(n int, each func(*Message)) error {
+	batch, err := p.consumer.Fetch(n, jetstream.FetchMaxWait(fetchWait))
+	if err != nil {
+		return fmt.Errorf("pull partition %d: %w", p.number, err)
+	}
+	for raw := range batch.Messages() {
+		if m := p.take(raw); m != nil {
+			each(m)
+		}
+	}
+	if err := batch.Error(); err != nil && !errors.Is(err, jetstream.ErrNoMessages) {
+		return fmt.Errorf("pull partition %d: %w", p.number, err)
+	}
+	return nil
+}
+
+// take returns the message, or nil for a copy of one that is held already.
+func (p *Partition) take(raw jetstream.Msg) *Message {
+	meta, err := raw.Metadata()
+	if err != nil {
+		return nil // not a JetStream delivery; nothing to settle
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if held, ok := p.held[meta.Sequence.Stream]; ok {
+		held.raw, held.since = raw, time.Now()
+		return nil
+	}
+	m := &Message{
+		partition: p, raw: raw, since: time.Now(),
+		subject: published(raw.Subject()), sequence: meta.Sequence.Stream,
+		storedAt: meta.Timestamp, body: raw.Data(), headers: raw.Headers(),
+	}
+	p.held[m.sequence] = m
+	return m
+}
+
+func (p *Partition) release(m *Message) jetstream.Msg {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.held, m.sequence)
+	return m.raw
+}
+
+// Held is how many messages are in this worker's hands.
+func (p *Partition) Held() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.held)
+}
+
+// KeepAlive tells the server of held messages that work is in progress, each at
+// least three times an AckWait, until ctx ends.
+func (p *Partition) KeepAlive(ctx context.Context) {
+	ticker := time.NewTicker(p.ackWait / 6)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			for _, raw := range p.due(time.Now()) {
+				_ = raw.InProgress() // a lost heartbeat costs a redelivery, which take recognises
+			}
+		}
+	}
+}
+
+func (p *Partition) due(now time.Time) []jetstream.Msg {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var due []jetstream.Msg
+	for _, m := range p.held {
+		if now.Sub(m.since) >= p.ackWait/3 {
+			m.since = now
+			due = append(due, m.raw)
+		}
+	}
+	return due
+}
+
+// Backlog is what waits in the partition.
+type Backlog struct {
+	Pending int       // not delivered yet
+	Unacked int       // delivered, not settled; those handed back with a delay included
+	Floor   uint64    // every sequence up to it is acked
+	Oldest  time.Time // lower bound of when the oldest unsettled message was stored; zero: nothing waits
+}
+
+// Backlog asks the server.
+func (p *Partition) Backlog(ctx context.Context) (Backlog, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	info, err := p.consumer.Info(ctx)
+	if err != nil {
+		return Backlog{}, fmt.Errorf("backlog of partition %d: %w", p.number, err)
+	}
+	b := Backlog{Pending: int(info.NumPending), Unacked: info.NumAckPending, Floor: info.AckFloor.Stream} //nolint:gosec // a count of stored messages
+	if b.Pending+b.Unacked == 0 {
+		return b, nil
+	}
+	oldest, err := p.stream.GetMsg(ctx, b.Floor+1, jetstream.WithGetMsgSubject(fmt.Sprintf("usage.part.%d.>", p.number)))
+	switch {
+	case err == nil:
+		b.Oldest = oldest.Time
+	case !errors.Is(err, jetstream.ErrMsgNotFound):
+		return b, fmt.Errorf("oldest message of partition %d: %w", p.number, err)
+	}
+	return b, nil
+}

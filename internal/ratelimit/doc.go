@@ -1,0 +1,19 @@
+// Package ratelimit keeps the worker inside Stripe's two limits: requests a
+// second for the account ([Bucket]), and one call at a time for each customer and
+// meter ([Lanes]).
+//
+// Invariants:
+//
+//   - One permit is one HTTP request. Permits are granted in order by one
+//     goroutine, paced through x/time/rate, to whoever is about to send: a limiter that
+//     many goroutines wait on lets three times its burst through.
+//   - In any second at most rate × Margin + burst permits are granted, also after an
+//     idle spell and after a frozen process woke up: permits are never saved up.
+//   - A retry takes a new permit.
+//   - A lane has at most one piece of work running. Work that finds its lane full
+//     is refused at once, so that a hot customer never holds up a cold one.
+//
+// A [Bucket] is in one of three states: full rate, stepped down after rate
+// refusals (a trickle cuts a little, a storm halves; it recovers slowly), and
+// paused for a Retry-After.
+package ratelimit

