@@ -158,6 +158,14 @@ func TestDetailNamesHostileKeySafely(t *testing.T) {
 	}
 }
 
+// A byte order mark cannot be seen in an editor, so the detail must name it.
+func TestDetailNamesByteOrderMark(t *testing.T) {
+	_, err := usage.Parse(message("usage.events.a.c", "\ufeff{}"), noon)
+	if detail := refusalOf(t, err).Detail; !strings.Contains(detail, "byte order mark;") {
+		t.Errorf("detail %q does not name the byte order mark", detail)
+	}
+}
+
 func TestParseSubjectOfAnotherShape(t *testing.T) {
 	for _, subject := range []string{
 		"", "usage", "usage.events", "usage.events.", "usage.events.api_calls", "usage.events.api_calls.", "usage.events.api_calls.cus_123.x",

@@ -1,7 +1,6 @@
 package usage
 
 import (
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -54,18 +53,12 @@ func readTimestamp(v value) (seconds int64, ok bool) {
 	return t.Unix(), err == nil
 }
 
-// saturated reads an integer of any length. One that overflows stays at the
-// end of the range, far outside of the time window, instead of wrapping into it.
+// saturated reads an integer of any length. For one that overflows ParseInt
+// returns the end of the range, far outside of the time window; wrapped, it could
+// lie within.
 func saturated(s string) int64 {
-	n, err := strconv.ParseInt(s, 10, 64)
-	switch {
-	case err == nil:
-		return n
-	case strings.HasPrefix(s, "-"):
-		return math.MinInt64
-	default:
-		return math.MaxInt64
-	}
+	n, _ := strconv.ParseInt(s, 10, 64)
+	return n
 }
 
 // isRFC3339 checks the shape, where time.Parse is lenient: it takes a comma for

@@ -187,7 +187,7 @@ func (d *daemon) assemble(stop, cut context.Context, fatal context.CancelCauseFu
 		SafeWindow: d.cfg.SafeWindow, AcceptForeign: d.cfg.AcceptForeignDuplicates, Epoch: streams.Epoch(),
 		Ahead: min(max(int(d.cfg.Rate/10), 4), maxConns), Random: mathrand.Float64,
 	}, delivery.Parts{
-		Sender: v1, Permits: bucket, DeadLetters: letters, Gate: d.gate, Metrics: d.metrics, Log: d.log,
+		Sender: v1, Permits: permits{bucket}, DeadLetters: letters, Gate: d.gate, Metrics: d.metrics, Log: d.log,
 		Lanes: ratelimit.NewLanes(func(n int) { d.metrics.LanesBusy.Set(float64(n)) }),
 	})
 	f := &fleet{

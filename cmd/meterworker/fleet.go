@@ -14,6 +14,7 @@ import (
 	"github.com/meterworker/meterworker/internal/journal"
 	"github.com/meterworker/meterworker/internal/metrics"
 	"github.com/meterworker/meterworker/internal/outbox"
+	"github.com/meterworker/meterworker/internal/ratelimit"
 )
 
 const (
@@ -223,3 +224,9 @@ type source struct{ *outbox.Partition }
 func (s source) Fetch(n int, each func(delivery.Message)) error {
 	return s.Partition.Fetch(n, func(m *outbox.Message) { each(m) }) //nolint:wrapcheck // names the partition
 }
+
+// permits lets delivery take permits without knowing the bucket.
+type permits struct{ *ratelimit.Bucket }
+
+// Take implements delivery.Permits.
+func (p permits) Take(ctx context.Context) (delivery.Permit, error) { return p.Bucket.Take(ctx) } //nolint:wrapcheck // names what was waited for

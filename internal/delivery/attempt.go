@@ -10,11 +10,6 @@ import (
 	"github.com/meterworker/meterworker/internal/metrics"
 )
 
-// permitLife is how long a permit may wait for its connection. A permit that is
-// older is spent: the process was frozen or the dial took long, and permits that
-// are saved up would leave as a burst.
-const permitLife = 100 * time.Millisecond
-
 // intend stores the intent unless one is open. It first takes its turn among the
 // next senders, so that no more intents are open than the next permits cover.
 func (d *delivery) intend(stop context.Context) error {
@@ -45,12 +40,13 @@ func (d *delivery) attempt(stop, cut context.Context) (Answer, refusal) {
 		return Answer{}, refusedStopped
 	}
 	d.pass = pass
-	granted, err := d.permit(stop)
+	permit, err := d.permit(stop)
 	if err != nil {
 		d.w.gate.Leave(pass, Answer{Class: NotSent})
 		return Answer{Class: NotSent}, refusedStopped
 	}
-	r := &readiness{d: d, stop: stop, granted: granted}
+	defer permit.Discard()
+	r := &readiness{d: d, stop: stop, permit: permit}
 	answer := d.send(cut, r)
 	d.w.gate.Leave(pass, answer)
 	d.conclude(answer)
@@ -58,10 +54,10 @@ func (d *delivery) attempt(stop, cut context.Context) (Answer, refusal) {
 }
 
 // permit takes a permit; the turn among the next senders ends with it.
-func (d *delivery) permit(stop context.Context) (time.Time, error) {
-	granted, err := d.w.permits.Take(stop)
+func (d *delivery) permit(stop context.Context) (Permit, error) {
+	permit, err := d.w.permits.Take(stop)
 	d.endTurn()
-	return granted, err //nolint:wrapcheck // only its presence matters
+	return permit, err //nolint:wrapcheck // only its presence matters
 }
 
 func (d *delivery) endTurn() {
@@ -91,23 +87,17 @@ func (d *delivery) send(cut context.Context, r *readiness) Answer {
 type readiness struct {
 	d       *delivery
 	stop    context.Context
-	granted time.Time
+	permit  Permit
 	refused refusal
 }
 
 var errNotReady = errors.New("not sent: it may no longer be")
 
-// ready is called when the connection is there. A permit that went stale is
-// replaced; then the ages are looked at, last of all, because everything before
-// may have taken any time.
+// ready is called when the connection is there. The permit is spent; then the
+// ages are looked at, last of all, because everything before may have taken any
+// time.
 func (r *readiness) ready(ctx context.Context) error {
-	if time.Since(r.granted) > permitLife {
-		if _, err := r.d.w.permits.Take(ctx); err != nil {
-			r.refused = refusedStopped
-			return errNotReady
-		}
-	}
-	if r.stop.Err() != nil {
+	if r.permit.Spend(ctx) != nil || r.stop.Err() != nil {
 		r.refused = refusedStopped
 		return errNotReady
 	}

@@ -39,11 +39,21 @@ type Journal interface {
 
 // Permits is the account-wide bucket.
 type Permits interface {
-	// Take waits for the right to make one request, now, and returns when it was granted.
-	Take(ctx context.Context) (time.Time, error)
+	// Take waits for a permit.
+	Take(ctx context.Context) (Permit, error)
 
 	// Throttled reports a refusal for the rate.
 	Throttled(retryAfter time.Duration)
+}
+
+// Permit is the right to make one request.
+type Permit interface {
+	// Spend is called right before the first byte is written. A permit that has
+	// waited too long is replaced by another one first.
+	Spend(ctx context.Context) error
+
+	// Discard gives the permit up. After Spend it does nothing.
+	Discard()
 }
 
 // DeadLetters is the dead-letter stream. An error means that the outcome is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,46 +44,93 @@ type Lease struct {
 	Until   time.Time
 }
 
-// Bucket grants permits. Its zero value is not usable; see [NewBucket].
+// Bucket grants permits; see [NewBucket].
 type Bucket struct {
 	lessor  Lessor
 	limiter *rate.Limiter
 	granted func(waited time.Duration, rate float64)
 
 	mu      sync.Mutex
-	waiting []*waiter
+	waiting []*Permit
+	unspent []*Permit // granted, oldest first
 	wake    chan struct{}
+	spent   chan struct{}
 }
 
-type waiter struct {
-	grant chan time.Time // capacity 1
-	since time.Time
-	gone  bool
+// How permits that are granted but not spent are bounded. A process that gets no
+// processor for a while must not let them pile up and leave as a burst: with at
+// most maxUnspent of them and the limiter's burst of 10, a server's bucket of 20 is
+// never overrun.
+const (
+	maxUnspent = 5
+
+	// permitLife is how long a permit may wait to be spent; then it is gone, and
+	// its holder takes a new one. Dialling takes longer, a scheduled goroutine less.
+	permitLife = 25 * time.Millisecond
+)
+
+// Permit is the right to make one request. It is waited for with [Bucket.Take],
+// and spent right before the first byte is written.
+type Permit struct {
+	bucket *Bucket
+	grant  chan struct{} // closed when granted
+	since  time.Time
+	at     time.Time // when it was granted
+	done   bool      // spent, discarded, expired or no longer waited for
 }
 
 // NewBucket returns a bucket that spends what the lessor leases; granted is
 // called for each permit. Run must be called for permits to flow.
 func NewBucket(lessor Lessor, granted func(waited time.Duration, rate float64)) *Bucket {
-	return &Bucket{lessor: lessor, granted: granted, limiter: rate.NewLimiter(0, 1), wake: make(chan struct{}, 1)}
+	return &Bucket{
+		lessor: lessor, granted: granted, limiter: rate.NewLimiter(0, 1),
+		wake: make(chan struct{}, 1), spent: make(chan struct{}, 1),
+	}
 }
 
-// Take waits for a permit and returns the time at which it was granted. The
-// permit is for one request, to be written at once.
-func (b *Bucket) Take(ctx context.Context) (time.Time, error) {
-	w := &waiter{grant: make(chan time.Time, 1), since: time.Now()}
+// Take waits for a permit. [Permit.Spend] or [Permit.Discard] must follow, soon.
+func (b *Bucket) Take(ctx context.Context) (*Permit, error) {
+	p := &Permit{bucket: b, grant: make(chan struct{}), since: time.Now()}
 	b.mu.Lock()
-	b.waiting = append(b.waiting, w)
+	b.waiting = append(b.waiting, p)
 	b.mu.Unlock()
-	b.signal()
+	signal(b.wake)
 	select {
-	case at := <-w.grant:
-		return at, nil
+	case <-p.grant:
+		return p, nil
 	case <-ctx.Done():
-		b.mu.Lock()
-		w.gone = true
-		b.mu.Unlock()
-		return time.Time{}, fmt.Errorf("waiting for a permit: %w", ctx.Err())
+		p.Discard()
+		return nil, fmt.Errorf("waiting for a permit: %w", ctx.Err())
 	}
+}
+
+// Spend uses the permit up. When it has expired meanwhile, Spend waits for
+// another one first.
+func (p *Permit) Spend(ctx context.Context) error {
+	if p.end() {
+		return nil
+	}
+	another, err := p.bucket.Take(ctx)
+	if err != nil {
+		return err
+	}
+	another.end() // granted a moment ago
+	return nil
+}
+
+// Discard gives the permit up unspent. It is lost: a permit is never saved up.
+func (p *Permit) Discard() { p.end() }
+
+// end takes the permit off the books; it reports whether it was good.
+func (p *Permit) end() bool {
+	b := p.bucket
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	good := !p.done && !p.at.IsZero() && time.Since(p.at) <= permitLife
+	p.done = true
+	b.unspent = slices.DeleteFunc(b.unspent, func(other *Permit) bool { return other == p })
+	signal(b.spent)
+	return good
 }
 
 // Throttled reports a refusal for the account's rate; retryAfter is 0 without
@@ -113,10 +161,12 @@ func (b *Bucket) Run(ctx context.Context) {
 // spend grants the lease's permits, paced, until they or the waiters run out or
 // the lease ends.
 func (b *Bucket) spend(ctx context.Context, lease Lease) {
-	b.limiter.SetLimit(rate.Limit(lease.Rate * Margin))
-	b.limiter.SetBurst(burst(lease.Rate))
+	if limit := rate.Limit(lease.Rate * Margin); limit != b.limiter.Limit() {
+		b.limiter.SetLimit(limit)
+		b.limiter.SetBurst(burst(lease.Rate))
+	}
 	for range lease.Permits {
-		if b.demand() == 0 || b.limiter.Wait(ctx) != nil || time.Now().After(lease.Until) {
+		if b.demand() == 0 || !b.room(ctx) || time.Now().After(lease.Until) || b.limiter.Wait(ctx) != nil {
 			return
 		}
 		b.grant(lease.Rate)
@@ -127,18 +177,55 @@ func burst(perSecond float64) int {
 	return int(math.Max(1, math.Min(maxBurst, perSecond/100)))
 }
 
+// room waits until few enough permits are unspent; those that have expired no
+// longer count. It reports false when ctx ended.
+func (b *Bucket) room(ctx context.Context) bool {
+	for {
+		wait := b.expire(time.Now())
+		if wait == 0 {
+			return ctx.Err() == nil
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-b.spent:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+}
+
+// expire drops the unspent permits that are too old; it returns 0 when there is
+// room, else the time until the next one expires.
+func (b *Bucket) expire(now time.Time) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for len(b.unspent) > 0 && now.Sub(b.unspent[0].at) > permitLife {
+		b.unspent[0].done = true
+		b.unspent = b.unspent[1:]
+	}
+	if len(b.unspent) < maxUnspent {
+		return 0
+	}
+	return permitLife - now.Sub(b.unspent[0].at) + time.Millisecond
+}
+
 func (b *Bucket) grant(perSecond float64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for len(b.waiting) > 0 {
-		w := b.waiting[0]
+		p := b.waiting[0]
 		b.waiting = b.waiting[1:]
-		if w.gone {
+		if p.done {
 			continue
 		}
-		now := time.Now()
-		w.grant <- now
-		b.granted(now.Sub(w.since), perSecond)
+		p.at = time.Now()
+		b.unspent = append(b.unspent, p)
+		close(p.grant)
+		b.granted(p.at.Sub(p.since), perSecond)
 		return
 	}
 }
@@ -147,15 +234,15 @@ func (b *Bucket) grant(perSecond float64) {
 func (b *Bucket) demand() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.waiting) > 0 && b.waiting[0].gone {
+	for len(b.waiting) > 0 && b.waiting[0].done {
 		b.waiting = b.waiting[1:]
 	}
 	return len(b.waiting)
 }
 
-func (b *Bucket) signal() {
+func signal(c chan struct{}) {
 	select {
-	case b.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

@@ -68,8 +68,9 @@ func (l *Local) lease(now time.Time, want int) (lease Lease, wait time.Duration)
 	l.adjust(now)
 	permits := min(want, max(1, int(l.current*localLease.Seconds())))
 	l.leased += permits
-	// A slow rate needs a slot long enough for one permit.
-	length := max(localLease, time.Duration(2*float64(time.Second)/l.current))
+	// The slot ends late, so that the last permit is not lost to rounding, and a slow
+	// rate gets its one permit.
+	length := 2 * max(localLease, time.Duration(float64(time.Second)/l.current))
 	return Lease{Permits: permits, Rate: l.current, Until: now.Add(length)}, 0
 }
 

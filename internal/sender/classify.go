@@ -102,13 +102,13 @@ func (o observation) class(r reply) delivery.Class {
 	}
 }
 
-// receipt judges a 200. Stripe always names identifier and mode; a reply that
-// leaves one out proves nothing, and one that disagrees is for someone else.
+// receipt judges a 200. One that disagrees with identifier or mode is for someone
+// else; one without the identifier proves nothing.
 func (o observation) receipt(r reply) delivery.Class {
 	switch {
 	case r.Identifier != nil && *r.Identifier != o.identifier, r.Livemode != nil && *r.Livemode != o.live:
 		return delivery.ForeignReply
-	case r.Identifier == nil || r.Livemode == nil:
+	case r.Identifier == nil: // a missing livemode contradicts nothing; the key's prefix has proven the mode
 		return delivery.Unexpected
 	default:
 		return delivery.Accepted

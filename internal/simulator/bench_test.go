@@ -2,11 +2,13 @@ package simulator
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -55,4 +57,45 @@ func BenchmarkEvent(b *testing.B) {
 			b.Fatal(w.Body)
 		}
 	}
+}
+
+// BenchmarkServer is the same over loopback, Go's client on the same cores
+// included.
+func BenchmarkServer(b *testing.B) {
+	server := httptest.NewServer(New(Config{Rate: -1}))
+	defer server.Close()
+	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	var serial atomic.Int64
+	b.SetParallelism(16)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			id := fmt.Sprint(serial.Add(1))
+			form := url.Values{
+				"event_name": {"api_calls"}, "identifier": {id}, "timestamp": {unix(time.Now())},
+				"payload[stripe_customer_id]": {"cus_" + id}, "payload[value]": {"1"},
+			}
+			r, err := http.NewRequest(http.MethodPost, server.URL+pathEvents, strings.NewReader(form.Encode()))
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			r.Header = http.Header{
+				"Authorization": {"Bearer " + testKey}, "Stripe-Version": {DefaultVersion},
+				"Content-Type": {formType}, "Idempotency-Key": {id},
+			}
+			response, err := client.Do(r)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			_, _ = io.Copy(io.Discard, response.Body)
+			response.Body.Close()
+			if response.StatusCode != 200 {
+				b.Errorf("status %d", response.StatusCode)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "requests/s")
 }

@@ -28,6 +28,8 @@ func TestBucket(t *testing.T) {
 		{500 * time.Microsecond, 1, false}, // a clock read out of order gives nothing
 		{time.Hour, 21, false},             // never above the burst
 		{time.Hour, 20, true},
+		{2 * time.Hour, 1, true},
+		{2*time.Hour - time.Millisecond, 19, true}, // … and takes nothing
 	}
 	for i, step := range steps {
 		if ok := bucket.take(step.take, start.Add(step.at)); ok != step.ok {

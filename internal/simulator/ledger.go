@@ -107,7 +107,7 @@ func (u *usage) add(e event) {
 	m := &u.minutes[i]
 	m.units += e.value
 	m.events++
-	if m.events == 1 || true {
+	if m.events == 1 || e.timestamp >= m.lastAt {
 		m.last, m.lastAt = e.value, e.timestamp
 	}
 }

@@ -32,8 +32,8 @@ type Case struct {
 	Reason string // for which it must be refused; "" where it is deliverable
 }
 
-// Cases returns the corpus as of now: the time against which the messages are
-// to be read.
+// Cases returns the corpus as of now. Read within minutes of now, each case keeps
+// its reason; [EdgeOfWindow] has those for which every second counts.
 func Cases(now time.Time) []Case {
 	b := builder{now: now}
 	return slices.Concat(

@@ -20,7 +20,7 @@ func (b builder) timestamps() []Case {
 		b.is("timestamp in RFC 3339", event{timestamp: text(at(0).UTC().Format(time.RFC3339))}, deliverable),
 		b.is("timestamp in RFC 3339 with a zone", event{timestamp: text(at(0).In(zone).Format(time.RFC3339))}, deliverable),
 		b.is("timestamp in RFC 3339 with a fraction", event{timestamp: text(at(0).UTC().Format("2006-01-02T15:04:05.123456789999Z07:00"))}, deliverable),
-		b.is("timestamp 35 d - 1 s old", event{timestamp: unix(time.Second - usage.MaxAge)}, deliverable),
+		b.is("timestamp an hour short of 35 d", event{timestamp: unix(time.Hour - usage.MaxAge)}, deliverable),
 		b.is("timestamp 35 d + 1 s old", event{timestamp: unix(-time.Second - usage.MaxAge)}, old),
 		b.is("timestamp 299 s ahead", event{timestamp: unix(usage.MaxAhead - time.Second)}, deliverable),
 		b.is("timestamp an hour ahead", event{timestamp: unix(time.Hour)}, ahead),
@@ -56,6 +56,7 @@ func EdgeOfWindow(now time.Time) []Case {
 		return b.is(name, event{timestamp: fmt.Sprint(now.Add(d).Unix())}, reason)
 	}
 	return []Case{
+		at("timestamp a second short of 35 d", time.Second-usage.MaxAge, deliverable),
 		at("timestamp 35 d old", -usage.MaxAge, deliverable),
 		at("timestamp a second older than 35 d", -usage.MaxAge-time.Second, usage.TimestampTooFarInPast),
 		at("timestamp 300 s ahead", usage.MaxAhead, deliverable),

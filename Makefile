@@ -1,0 +1,68 @@
+# Everything that is done to this repository, by name: `make help`.
+# Tools are Go tools pinned in tools.mod, apart from go.mod so that users of the
+# module never see them.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GO       ?= go
+TOOL     := $(GO) tool -modfile=tools.mod
+PACKAGES ?= ./...
+FUZZTIME ?= 10s
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/meterworker, static and stripped
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/meterworker ./cmd/meterworker
+
+.PHONY: fmt
+fmt: ## Format the code and sort its imports
+	$(TOOL) golangci-lint fmt
+
+.PHONY: docs
+docs: ## Write the generated pages again
+	$(GO) run ./cmd/meterworker config docs > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
+
+.PHONY: vet
+vet: ## go vet, and nothing that gofmt would change
+	$(GO) vet $(PACKAGES)
+	@unformatted="$$(gofmt -l .)"; \
+	if [[ -n "$$unformatted" ]]; then echo "gofmt would change (make fmt):"; echo "$$unformatted"; exit 1; fi
+
+.PHONY: test
+test: vet ## Vet, then run every test
+	$(GO) test $(PACKAGES)
+
+.PHONY: test-race
+test-race: vet ## Run every test under the race detector
+	$(GO) test -race $(PACKAGES)
+
+.PHONY: lint
+lint: ## Run golangci-lint, the walls between the packages included
+	$(TOOL) golangci-lint run $(PACKAGES)
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz test for FUZZTIME (10s)
+	@list="$$($(GO) test -list '^Fuzz' $(PACKAGES) | awk '/^Fuzz/ {names[n++]=$$1} /^ok/ {for (i=0;i<n;i++) print $$2, names[i]; n=0}')"; \
+	if [[ -z "$$list" ]]; then echo "no fuzz tests found" >&2; exit 1; fi; \
+	while read -r package name; do \
+		echo "== $$package $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$package"; \
+	done <<<"$$list"
+
+.PHONY: demo
+demo: ## Run the whole worker against the simulator for half a minute
+	$(GO) run ./cmd/meterworker demo
+
+.PHONY: verify
+verify: ## Check that generated pages and module files are up to date
+	diff -u docs/configuration.md <($(GO) run ./cmd/meterworker config docs)
+	$(GO) mod verify
+	$(GO) mod tidy -diff
+	$(GO) mod verify -modfile=tools.mod

@@ -1,0 +1,37 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	"github.com/meterworker/meterworker/internal/simulator"
+)
+
+// The main job: 5,000 events for 400 customers on 3 meters at 20 ms, against the
+// strict bucket (burst 20) and one call for each customer and meter.
+func TestEverythingIsDeliveredOnceUnderTheLimits(t *testing.T) {
+	w := newWorld(t, simulator.Config{Latency: 20 * time.Millisecond})
+	worker := w.start()
+	w.until("readiness", worker.ready)
+	p := traffic(t, 5000, 400, 3)
+	w.publish(p.events)
+	w.until("everything to be acked", w.settled)
+	w.audit(p.events)
+	totals := w.stripe.Totals()
+	if totals.Requests != 5000 || totals.RateLimited != 0 || totals.Contended != 0 || totals.Violations != 0 {
+		t.Errorf("requests %d, rate limited %d, contended %d, violations %d; want 5000, 0, 0, 0",
+			totals.Requests, totals.RateLimited, totals.Contended, totals.Violations)
+	}
+	if totals.PeakPerSecond > 1020 {
+		t.Errorf("%d requests in one second, want at most 1020", totals.PeakPerSecond)
+	}
+	if totals.Versions["2024-10-28.acacia"] != 5000 {
+		t.Errorf("Stripe-Version: %v", totals.Versions)
+	}
+	if n := w.letterCount(); n != 0 {
+		t.Errorf("%d dead letters, want none", n)
+	}
+	if code := worker.terminate(); code != 0 {
+		t.Errorf("exit code %d after SIGTERM, want 0", code)
+	}
+}

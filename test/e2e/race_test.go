@@ -1,0 +1,6 @@
+//go:build race
+
+package e2e
+
+// raceFlag builds the binary under test like the tests themselves.
+var raceFlag = []string{"-race"}
