@@ -30,6 +30,7 @@ type CLI struct {
 	Run         RunCmd         `cmd:"" group:"operate" help:"Deliver usage from NATS JetStream to Stripe: the daemon."`
 	Config      ConfigCmd      `cmd:"" group:"operate" help:"Check or print the configuration."`
 	Healthcheck HealthcheckCmd `cmd:"" group:"operate" help:"Ask a running worker whether it is ready, for container probes."`
+	Simulate    SimulateCmd    `cmd:"" group:"tools" help:"Run the simulated Stripe as a server."`
 	Completion  CompletionCmd  `cmd:"" group:"tools" help:"Print a completion script for a shell."`
 	Version     VersionCmd     `cmd:"" group:"tools" help:"Print the version of this program."`
 }

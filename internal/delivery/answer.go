@@ -93,6 +93,10 @@ type Attempt struct {
 	// is written. An error aborts the attempt unsent: the answer is [NotSent]
 	// and errors.Is(err) is lost on purpose, the caller knows what it refused.
 	Ready func(ctx context.Context) error
+
+	// Written is called when the request has been written, or has failed to be; on
+	// any goroutine, and perhaps not at all where nothing was written.
+	Written func()
 }
 
 // Sender makes attempts. Send makes at most one HTTP request a call and always

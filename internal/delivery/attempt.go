@@ -45,7 +45,7 @@ func (d *delivery) attempt(stop, cut context.Context) (Answer, refusal) {
 		d.w.gate.Leave(pass, Answer{Class: NotSent})
 		return Answer{Class: NotSent}, refusedStopped
 	}
-	defer permit.Discard()
+	defer permit.Done()
 	r := &readiness{d: d, stop: stop, permit: permit}
 	answer := d.send(cut, r)
 	d.w.gate.Leave(pass, answer)
@@ -78,7 +78,7 @@ func (d *delivery) send(cut context.Context, r *readiness) Answer {
 	d.note(began)
 	d.w.metrics.InFlight.Inc()
 	defer d.w.metrics.InFlight.Dec()
-	answer := d.w.sender.Send(cut, Attempt{Event: d.event, IdempotencyKey: d.idempotencyKey(), Ready: r.ready})
+	answer := d.w.sender.Send(cut, Attempt{Event: d.event, IdempotencyKey: d.idempotencyKey(), Ready: r.ready, Written: r.permit.Done})
 	metrics.Since(d.w.metrics.StripeSeconds, began)
 	return answer
 }

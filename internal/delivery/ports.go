@@ -52,8 +52,9 @@ type Permit interface {
 	// waited too long is replaced by another one first.
 	Spend(ctx context.Context) error
 
-	// Discard gives the permit up. After Spend it does nothing.
-	Discard()
+	// Done is called when the request is written, or will not be: the next permit
+	// need not wait for this one any longer. It may be called more than once.
+	Done()
 }
 
 // DeadLetters is the dead-letter stream. An error means that the outcome is

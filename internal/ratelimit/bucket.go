@@ -57,10 +57,10 @@ type Bucket struct {
 	spent   chan struct{}
 }
 
-// How permits that are granted but not spent are bounded. A process that gets no
-// processor for a while must not let them pile up and leave as a burst: with at
-// most maxUnspent of them and the limiter's burst of 10, a server's bucket of 20 is
-// never overrun.
+// How permits that are granted and not yet a request on the wire are bounded. A
+// process that gets no processor for a while must not let them pile up and leave
+// as a burst: with at most maxUnspent of them and the limiter's own burst, a server's
+// bucket of 20 is not overrun.
 const (
 	maxUnspent = 5
 
@@ -70,13 +70,15 @@ const (
 )
 
 // Permit is the right to make one request. It is waited for with [Bucket.Take],
-// and spent right before the first byte is written.
+// spent right before the first byte is written, and done when the last one is.
 type Permit struct {
 	bucket *Bucket
 	grant  chan struct{} // closed when granted
 	since  time.Time
 	at     time.Time // when it was granted
-	done   bool      // spent, discarded, expired or no longer waited for
+	over   bool      // done, expired, or no longer waited for; guarded by bucket.mu
+
+	another *Permit // what replaced it when it had expired
 }
 
 // NewBucket returns a bucket that spends what the lessor leases; granted is
@@ -88,7 +90,7 @@ func NewBucket(lessor Lessor, granted func(waited time.Duration, rate float64)) 
 	}
 }
 
-// Take waits for a permit. [Permit.Spend] or [Permit.Discard] must follow, soon.
+// Take waits for a permit. [Permit.Done] must follow.
 func (b *Bucket) Take(ctx context.Context) (*Permit, error) {
 	p := &Permit{bucket: b, grant: make(chan struct{}), since: time.Now()}
 	b.mu.Lock()
@@ -99,38 +101,44 @@ func (b *Bucket) Take(ctx context.Context) (*Permit, error) {
 	case <-p.grant:
 		return p, nil
 	case <-ctx.Done():
-		p.Discard()
+		p.Done()
 		return nil, fmt.Errorf("waiting for a permit: %w", ctx.Err())
 	}
 }
 
-// Spend uses the permit up. When it has expired meanwhile, Spend waits for
-// another one first.
+// Spend is the last look at the permit before the request is written. When it
+// has expired meanwhile, Spend waits for another one.
 func (p *Permit) Spend(ctx context.Context) error {
-	if p.end() {
+	if p.fresh() {
 		return nil
 	}
 	another, err := p.bucket.Take(ctx)
 	if err != nil {
 		return err
 	}
-	another.end() // granted a moment ago
+	p.bucket.mu.Lock()
+	p.another = another
+	p.bucket.mu.Unlock()
 	return nil
 }
 
-// Discard gives the permit up unspent. It is lost: a permit is never saved up.
-func (p *Permit) Discard() { p.end() }
+func (p *Permit) fresh() bool {
+	p.bucket.mu.Lock()
+	defer p.bucket.mu.Unlock()
+	return !p.over && time.Since(p.at) <= permitLife
+}
 
-// end takes the permit off the books; it reports whether it was good.
-func (p *Permit) end() bool {
+// Done says that the request is written or will not be. A permit that was not
+// spent is lost: permits are never saved up.
+func (p *Permit) Done() {
 	b := p.bucket
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	good := !p.done && !p.at.IsZero() && time.Since(p.at) <= permitLife
-	p.done = true
-	b.unspent = slices.DeleteFunc(b.unspent, func(other *Permit) bool { return other == p })
+	for ; p != nil; p = p.another {
+		p.over = true
+		b.unspent = slices.DeleteFunc(b.unspent, func(other *Permit) bool { return other == p })
+	}
 	signal(b.spent)
-	return good
 }
 
 // Throttled reports a refusal for the account's rate; retryAfter is 0 without
@@ -204,7 +212,7 @@ func (b *Bucket) expire(now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for len(b.unspent) > 0 && now.Sub(b.unspent[0].at) > permitLife {
-		b.unspent[0].done = true
+		b.unspent[0].over = true
 		b.unspent = b.unspent[1:]
 	}
 	if len(b.unspent) < maxUnspent {
@@ -219,7 +227,7 @@ func (b *Bucket) grant(perSecond float64) {
 	for len(b.waiting) > 0 {
 		p := b.waiting[0]
 		b.waiting = b.waiting[1:]
-		if p.done {
+		if p.over {
 			continue
 		}
 		p.at = time.Now()
@@ -234,7 +242,7 @@ func (b *Bucket) grant(perSecond float64) {
 func (b *Bucket) demand() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.waiting) > 0 && b.waiting[0].done {
+	for len(b.waiting) > 0 && b.waiting[0].over {
 		b.waiting = b.waiting[1:]
 	}
 	return len(b.waiting)

@@ -112,7 +112,7 @@ func (x *exchange) prepare(req *http.Request) (*http.Request, error) {
 		return nil, err
 	}
 	_ = req.Body.Close()
-	trace := &httptrace.ClientTrace{GotConn: x.gotConn}
+	trace := &httptrace.ClientTrace{GotConn: x.gotConn, WroteRequest: x.wroteRequest}
 	out := req.Clone(httptrace.WithClientTrace(req.Context(), trace))
 	out.Header.Set("Stripe-Version", x.v.version)
 	out.Header.Del("X-Stripe-Client-User-Agent") // the output of uname
@@ -120,6 +120,12 @@ func (x *exchange) prepare(req *http.Request) (*http.Request, error) {
 	out.Body = io.NopCloser(bytes.NewReader(form))
 	out.ContentLength = int64(len(form))
 	return out, nil
+}
+
+func (x *exchange) wroteRequest(httptrace.WroteRequestInfo) {
+	if x.attempt.Written != nil {
+		x.attempt.Written()
+	}
 }
 
 // readBody records the reply's body. The body of 101 is the bare connection.

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"math"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/meterworker/meterworker/internal/simulator"
+)
+
+// SimulateCmd runs the simulated Stripe as a server of its own.
+type SimulateCmd struct {
+	Addr            string        `default:"127.0.0.1:12111" placeholder:"HOST:PORT" help:"Address to listen on; port 0 is any free one. Loopback unless another is named here: the simulator asks for no credentials worth the name."`
+	Rate            float64       `default:"1000" placeholder:"N" help:"Requests a second before it answers 429; 0 is no limit."`
+	Burst           int           `default:"20" placeholder:"N" help:"Requests at once before it answers 429; at least 1."`
+	Latency         time.Duration `default:"0s" placeholder:"DURATION" help:"How long an accepted request takes."`
+	Jitter          time.Duration `default:"0s" placeholder:"DURATION" help:"Spread of the latency, to either side."`
+	ManyPerCustomer bool          `help:"Take concurrent requests for one customer and meter, which Stripe refuses."`
+	Memory          time.Duration `default:"24h" placeholder:"DURATION" help:"How long an identifier is remembered."`
+	Seed            uint64        `default:"0" placeholder:"N" help:"Seed of faults with a probability, jitter and request ids."`
+	Meter           []string      `sep:"none" placeholder:"NAME[:FORMULA]" help:"A meter of the account, with sum (default), count or last; repeatable. Without any, every event name has a meter."`
+	Fault           []string      `sep:"none" placeholder:"KIND[:PROBABILITY]" help:"A fault to play on requests with events, always or with a probability up to 1; repeatable. A wrong kind lists the right ones."`
+	Output          string        `short:"o" enum:"text,json" default:"text" placeholder:"FORMAT" help:"Form of the books at the end: text or json."`
+}
+
+// Help shows how the command is used.
+func (*SimulateCmd) Help() string {
+	return "Prints its address, serves until SIGINT or SIGTERM, prints the books of what it counted and exits 0. " +
+		"It takes any key of the form sk_test_… or rk_test_…, and is steered over HTTP below /_simulator/.\n\nExamples:\n\n" +
+		"  meterworker simulate\n" +
+		"  meterworker simulate --addr 127.0.0.1:0 --rate 25 --fault error_503:0.01 -o json\n" +
+		"  STRIPE_API_KEY=sk_test_x STRIPE_API_BASE=http://127.0.0.1:12111 meterworker run"
+}
+
+// Run serves until ctx ends.
+func (c *SimulateCmd) Run(ctx context.Context, p *process) error {
+	cfg, err := c.config()
+	if err != nil {
+		return &usageError{err}
+	}
+	faults, err := parseFaults(c.Fault)
+	if err != nil {
+		return &usageError{err}
+	}
+	sim := simulator.New(cfg)
+	if err := sim.Inject(faults...); err != nil {
+		return &usageError{fmt.Errorf("--fault: %w", err)}
+	}
+	if err := serveSimulator(ctx, p, c.Addr, sim); err != nil {
+		return err
+	}
+	if c.Output == "json" {
+		return writeJSON(p.Out, sim.Books())
+	}
+	return printBooks(p.Out, sim.Books())
+}
+
+func (c *SimulateCmd) config() (simulator.Config, error) {
+	const leastMemory = time.Millisecond
+	switch {
+	case math.IsNaN(c.Rate) || c.Rate < 0 || c.Rate > mostRate:
+		return simulator.Config{}, fmt.Errorf("--rate=%v is not within 0 to 1000000 requests a second", c.Rate)
+	case c.Burst < 1:
+		return simulator.Config{}, fmt.Errorf("--burst=%d is not at least 1", c.Burst)
+	case c.Latency < 0 || c.Jitter < 0:
+		return simulator.Config{}, errors.New("--latency and --jitter are not negative")
+	case c.Memory < leastMemory:
+		return simulator.Config{}, fmt.Errorf("--memory=%s is below %s", c.Memory, leastMemory)
+	}
+	meters, err := parseMeters(c.Meter)
+	if c.Rate == 0 {
+		c.Rate = -1 // the simulator's word for no limit
+	}
+	return simulator.Config{
+		Rate: c.Rate, Burst: c.Burst, Latency: c.Latency, Jitter: c.Jitter, ManyPerCustomer: c.ManyPerCustomer,
+		Memory: c.Memory, Seed: c.Seed, Meters: meters,
+	}, err
+}
+
+func parseMeters(texts []string) ([]simulator.Meter, error) {
+	formulas := []string{simulator.FormulaSum, simulator.FormulaCount, simulator.FormulaLast}
+	meters := make([]simulator.Meter, len(texts))
+	for i, text := range texts {
+		name, formula := text, simulator.FormulaSum
+		if colon := strings.LastIndexByte(text, ':'); colon >= 0 {
+			name, formula = text[:colon], text[colon+1:]
+		}
+		if name == "" || !slices.Contains(formulas, formula) {
+			return nil, fmt.Errorf("--meter=%q is not NAME or NAME:FORMULA with one of %s", text, strings.Join(formulas, ", "))
+		}
+		meters[i] = simulator.Meter{EventName: name, Formula: formula}
+	}
+	return meters, nil
+}
+
+func parseFaults(texts []string) ([]simulator.Fault, error) {
+	faults := make([]simulator.Fault, len(texts))
+	for i, text := range texts {
+		kind, chance, given := strings.Cut(text, ":")
+		faults[i].Kind = simulator.Kind(kind)
+		if !given {
+			continue
+		}
+		probability, err := strconv.ParseFloat(chance, 64)
+		// A probability of 0 means always to the simulator, and never to a person.
+		if err != nil || !(probability > 0 && probability <= 1) {
+			return nil, fmt.Errorf("--fault=%q: the probability is not above 0 and at most 1", text)
+		}
+		faults[i].Probability = probability
+	}
+	return faults, nil
+}
+
+// serveSimulator serves until ctx ends. Requests that hang by design do not
+// hold up the end.
+func serveSimulator(ctx context.Context, p *process, addr string, handler http.Handler) error {
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("simulate: %w; set --addr to a free address", err)
+	}
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: log.New(io.Discard, "", 0), // broken connections are what it is asked for
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	if ip, ok := listener.Addr().(*net.TCPAddr); ok && !ip.IP.IsLoopback() {
+		p.warn([]string{"the simulator listens beyond loopback: whoever reaches it may steer it"})
+	}
+	if _, err := fmt.Fprintf(p.Out, "listening on http://%s\n", listener.Addr()); err != nil {
+		return errors.Join(err, server.Close())
+	}
+	select {
+	case err := <-failed:
+		return fmt.Errorf("simulate: %w", err)
+	case <-ctx.Done():
+	}
+	return closeServer(ctx, server)
+}
+
+func closeServer(ctx context.Context, server *http.Server) error {
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if server.Shutdown(closing) != nil {
+		return server.Close()
+	}
+	return nil
+}
+
+// printBooks is the summary for people.
+func printBooks(w io.Writer, books simulator.Books) error {
+	var b strings.Builder
+	units := map[string]int64{}
+	double := 0
+	for _, e := range books.Events {
+		units[e.EventName] += e.Units
+		if e.Times > 1 {
+			double++
+		}
+	}
+	fmt.Fprintf(&b, "requests %d, peak %d in one second, 429 for the rate %d, contention %d\n",
+		books.Requests, books.PeakPerSecond, books.RateLimited, books.Contended)
+	fmt.Fprintf(&b, "events counted %d, duplicates refused %d, refused later %d, counted more than once %d\n",
+		books.Counted, books.Duplicates, books.RefusedLater, double)
+	for _, name := range slices.Sorted(maps.Keys(units)) {
+		fmt.Fprintf(&b, "units of %s: %d\n", printableLine(name), units[name])
+	}
+	for _, kind := range slices.Sorted(maps.Keys(books.Faults)) {
+		fmt.Fprintf(&b, "fault %s: played %d times\n", kind, books.Faults[kind])
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
