@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"maps"
 	"math"
 	"net"
@@ -14,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/meterworker/meterworker/internal/simulator"
 )
@@ -131,7 +132,7 @@ func serveSimulator(ctx context.Context, p *process, addr string, handler http.H
 	}
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog: log.New(io.Discard, "", 0), // broken connections are what it is asked for
+		ErrorLog: zap.NewStdLog(zap.NewNop()), // broken connections are what it is asked for
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()

@@ -31,8 +31,7 @@ func (d *DeadLetters) Publish(ctx context.Context, l deadletter.Letter, header m
 	for name, value := range header {
 		m.Header[name] = []string{value}
 	}
-	_, err := d.streams.js.PublishMsg(ctx, m,
-		jetstream.WithMsgID(l.MessageID(d.streams.epoch)), jetstream.WithExpectStream(DLQStream))
+	_, err := d.streams.js.PublishMsg(ctx, m, jetstream.WithMsgID(l.MessageID(d.streams.epoch)))
 	if err != nil {
 		return fmt.Errorf("publish dead letter for %d: %w", l.Sequence, err)
 	}

@@ -98,6 +98,8 @@ func startNATS(t *testing.T, dir string, port int) *natsserver.Server {
 // worker is one process of the binary under test.
 type worker struct {
 	t     *testing.T
+	w     *world
+	env   []string
 	cmd   *exec.Cmd
 	admin string
 	log   *lockedBuffer
@@ -134,7 +136,19 @@ func freeAddress(t *testing.T) string {
 // start runs a worker with the environment that every test shares and env.
 func (w *world) start(env ...string) *worker {
 	w.t.Helper()
-	p := &worker{t: w.t, admin: freeAddress(w.t), log: &lockedBuffer{}, done: make(chan struct{})}
+	return w.startAt(freeAddress(w.t), env)
+}
+
+// killAndRestart ends the process with SIGKILL and starts it again as it was.
+func (p *worker) killAndRestart() *worker {
+	p.t.Helper()
+	p.kill()
+	return p.w.startAt(p.admin, p.env)
+}
+
+func (w *world) startAt(admin string, env []string) *worker {
+	w.t.Helper()
+	p := &worker{t: w.t, w: w, env: env, admin: admin, log: &lockedBuffer{}, done: make(chan struct{})}
 	p.cmd = exec.Command(binary, "run")
 	p.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + w.t.TempDir(),
