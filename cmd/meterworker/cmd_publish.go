@@ -41,7 +41,7 @@ func (c *PublishCmd) Run(ctx context.Context, p *process) error {
 	if !c.single() {
 		return c.lines(ctx, p)
 	}
-	candidate, err := c.fromFlags()
+	event, err := c.fromFlags()
 	if err != nil {
 		return &usageError{err}
 	}
@@ -50,8 +50,8 @@ func (c *PublishCmd) Run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer conn.close()
-	result := publishing{usage.NewPublisher(conn.js), c.Timeout}.publish(ctx, candidate)
-	return c.printSingle(p, candidate, result)
+	result := publishing{usage.NewPublisher(conn.js), c.Timeout}.publish(ctx, event)
+	return c.printSingle(p, result)
 }
 
 // single tells whether any flag describes an event.
@@ -91,11 +91,11 @@ func (c *PublishCmd) fromFlags() (candidate, error) {
 	return parsed, parsed.err
 }
 
-func (c *PublishCmd) printSingle(p *process, from candidate, result published) error {
-	if err := c.print(p, result, false); err != nil {
+func (c *PublishCmd) printSingle(p *process, result published) error {
+	if err := c.write(p, result, false); err != nil {
 		return err
 	}
-	if from.anonymous {
+	if result.anonymous {
 		_, _ = fmt.Fprintln(p.Err, "meterworker: the event got a random identifier: publishing the same usage again would bill it again; give it --identifier")
 	}
 	if result.err != nil {
@@ -104,9 +104,9 @@ func (c *PublishCmd) printSingle(p *process, from candidate, result published) e
 	return nil
 }
 
-// print writes one result. Errors of an event from flags have no line number and
+// write writes one result. Errors of an event from flags have no line number and
 // go where errors go.
-func (c *PublishCmd) print(p *process, r published, numbered bool) error {
+func (c *PublishCmd) write(p *process, r published, numbered bool) error {
 	if c.Output == "json" {
 		return writeJSONLine(p.Out, r.object())
 	}
@@ -130,12 +130,12 @@ type candidate struct {
 	undated   bool // its timestamp is the time at which it was read
 }
 
-// published is the result for one line.
+// published is the result for one candidate.
 type published struct {
-	line       int
+	candidate
+
 	identifier string
 	receipt    usage.Receipt
-	err        error
 }
 
 func (r published) text() string {
@@ -175,7 +175,7 @@ type publishing struct {
 // publish is not cut short when ctx ends: what is under way gets its answer, since
 // otherwise nobody knows whether it is stored.
 func (p publishing) publish(ctx context.Context, c candidate) published {
-	result := published{line: c.line, identifier: c.event.Identifier(), err: c.err}
+	result := published{candidate: c, identifier: c.event.Identifier()}
 	if c.err != nil {
 		if refusal, ok := errors.AsType[*usage.Refusal](c.err); ok {
 			result.identifier = refusal.Identifier

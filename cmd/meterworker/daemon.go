@@ -43,16 +43,24 @@ type daemon struct {
 // runDaemon is the worker's whole life: it serves until stop ends, then drains
 // within the shutdown timeout.
 func runDaemon(stop context.Context, cfg Config, log *zap.Logger) error {
+	return newDaemon(cfg, log).run(stop)
+}
+
+func newDaemon(cfg Config, log *zap.Logger) *daemon {
 	d := &daemon{cfg: cfg, log: log, opening: "starting"}
 	d.metrics = metrics.New(metricLabels())
 	d.gate = delivery.NewGate(d.breakerChanged)
+	return d
+}
+
+func (d *daemon) run(stop context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(stop)) // what serves the drain, too
 	defer end()
 	if err := d.listen(life); err != nil {
 		return err
 	}
 	var err error
-	if d.broker, err = connect(stop, cfg, "meterworker", log); err != nil {
+	if d.broker, err = connect(stop, d.cfg, "meterworker", d.log); err != nil {
 		return err
 	}
 	defer d.broker.close()
@@ -104,12 +112,22 @@ func (d *daemon) openStreams(stop context.Context) (*outbox.Streams, error) {
 		case errors.As(err, &refused):
 			return nil, &setupError{err}
 		}
-		d.waiting("streams: " + err.Error())
-		d.log.Warn("waiting for NATS JetStream", zap.Error(err), zap.String("connection", d.broker.conn.Status().String()))
-		select {
-		case <-stop.Done():
-		case <-time.After(2 * time.Second):
+		if status := d.broker.conn.Status(); status != nats.CONNECTED {
+			err = fmt.Errorf("NATS at %s is not reachable (%s); check NATS_URL and that the server runs", redactURL(d.cfg.NATSURL), status)
 		}
+		d.waiting(err.Error())
+		d.log.Warn("waiting for NATS JetStream", zap.Error(err))
+		pauseOrStop(stop)
+	}
+}
+
+// pauseOrStop is the wait between two looks at a server that is not there.
+func pauseOrStop(stop context.Context) {
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-stop.Done():
+	case <-timer.C:
 	}
 }
 
@@ -221,10 +239,7 @@ func (d *daemon) join(stop context.Context, streams *outbox.Streams) (*outbox.Me
 			return nil, &setupError{err}
 		}
 		d.log.Warn("waiting for NATS JetStream", zap.Error(err))
-		select {
-		case <-stop.Done():
-		case <-time.After(2 * time.Second):
-		}
+		pauseOrStop(stop)
 	}
 }
 

@@ -61,10 +61,17 @@ type holding struct {
 func (f *fleet) run(stop context.Context) {
 	ticker := time.NewTicker(outbox.BeatEvery)
 	defer ticker.Stop()
-	for stop.Err() == nil {
-		if err := f.members.Beat(stop); err != nil && stop.Err() == nil {
+	for introduced := false; stop.Err() == nil; {
+		err := f.members.Beat(stop)
+		switch {
+		case err != nil && stop.Err() == nil:
 			f.log.Warn("members cannot be read", zap.Error(err))
-		} else {
+		case !introduced && f.members.Live() > 1:
+			// The others see us with their next beat. Until then they may still claim
+			// what is proposed to us, and the later marker would be the wrong one's.
+			introduced = true
+		default:
+			introduced = true
 			f.rebalance(stop)
 		}
 		select {
@@ -79,7 +86,6 @@ func (f *fleet) run(stop context.Context) {
 func (f *fleet) rebalance(stop context.Context) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	missing := 0
 	for p := range f.cfg.Partitions {
 		mine, taken := f.members.Proposed(p)
 		held, isHeld := f.held[p]
@@ -88,12 +94,21 @@ func (f *fleet) rebalance(stop context.Context) {
 			held.stop()
 		case mine && !isHeld && !taken && time.Now().After(f.refused[p]):
 			f.claim(stop, p)
-			missing++
-		case mine && (!isHeld || held.journal == nil):
-			missing++
 		}
 	}
-	f.ready = f.ready || missing == 0
+	f.complete()
+}
+
+// complete notes when everything that is proposed to this worker has been
+// claimed once: from then on it is ready.
+func (f *fleet) complete() {
+	for p := range f.cfg.Partitions {
+		mine, taken := f.members.Proposed(p)
+		if held, ok := f.held[p]; mine && !taken && (!ok || held.journal == nil) {
+			return
+		}
+	}
+	f.ready = true
 }
 
 // claim starts to serve a partition.
@@ -155,6 +170,7 @@ func (f *fleet) take(ctx context.Context, p int, h *holding) (*journal.Partition
 	}
 	f.mu.Lock()
 	h.journal, h.outbox = owned, pull
+	f.complete()
 	f.mu.Unlock()
 	return owned, pull, nil
 }

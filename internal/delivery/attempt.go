@@ -10,9 +10,9 @@ import (
 	"github.com/meterworker/meterworker/internal/metrics"
 )
 
-// intend stores the intent unless one is open. It first takes its turn among the
-// next senders, so that no more intents are open than the next permits cover.
-func (d *delivery) intend(stop context.Context) error {
+// turn waits for a turn among the next senders unless an intent is open, so that
+// no more intents are stored than the next permits cover.
+func (d *delivery) turn(stop context.Context) error {
 	if !d.intent.IsZero() {
 		return nil
 	}
@@ -20,7 +20,14 @@ func (d *delivery) intend(stop context.Context) error {
 	case d.w.ahead <- struct{}{}:
 		d.queued = true
 	case <-stop.Done():
-		return stop.Err() //nolint:wrapcheck // only its presence matters
+	}
+	return stop.Err() //nolint:wrapcheck // only its presence matters
+}
+
+// intend stores the intent unless one is open.
+func (d *delivery) intend() error {
+	if !d.intent.IsZero() {
+		return nil
 	}
 	t0, err := d.journal.Intend(settling(), d.entry())
 	if err == nil {
@@ -33,22 +40,21 @@ func (d *delivery) entry() journal.Entry {
 	return journal.Entry{Sequence: d.message.Sequence(), Key: d.key, Fingerprint: d.fingerprint}
 }
 
-// attempt waits for its turn and makes one request, or says why not.
-func (d *delivery) attempt(stop, cut context.Context) (Answer, refusal) {
+// attempt waits until it may be made and makes one request, or says why not.
+func (d *delivery) attempt(stop, cut context.Context) (answer Answer, refused refusal) {
+	answer = Answer{Class: NotSent} // what a panic leaves: it says nothing of the key
 	pass, err := d.w.gate.Enter(stop)
 	if err != nil {
-		return Answer{}, refusedStopped
+		return answer, refusedStopped
 	}
-	d.pass = pass
+	defer func() { d.halted = d.w.gate.Leave(pass, answer) }()
 	permit, err := d.permit(stop)
 	if err != nil {
-		d.w.gate.Leave(pass, Answer{Class: NotSent})
-		return Answer{Class: NotSent}, refusedStopped
+		return answer, refusedStopped
 	}
 	defer permit.Done()
-	r := &readiness{d: d, stop: stop, permit: permit}
-	answer := d.send(cut, r)
-	d.w.gate.Leave(pass, answer)
+	r := &readiness{d: d, pass: pass, stop: stop, permit: permit}
+	answer = d.send(cut, r)
 	d.conclude(answer)
 	return answer, r.refused
 }
@@ -76,6 +82,7 @@ func (d *delivery) send(cut context.Context, r *readiness) Answer {
 	}
 	began := time.Now()
 	d.note(began)
+	d.letter.Attempts++ // taken back by conclude where Stripe has not executed it
 	d.w.metrics.InFlight.Inc()
 	defer d.w.metrics.InFlight.Dec()
 	answer := d.w.sender.Send(cut, Attempt{Event: d.event, IdempotencyKey: d.idempotencyKey(), Ready: r.ready, Written: r.permit.Done})
@@ -86,6 +93,7 @@ func (d *delivery) send(cut context.Context, r *readiness) Answer {
 // readiness is the last look before the first byte.
 type readiness struct {
 	d       *delivery
+	pass    Pass
 	stop    context.Context
 	permit  Permit
 	refused refusal
@@ -94,18 +102,32 @@ type readiness struct {
 var errNotReady = errors.New("not sent: it may no longer be")
 
 // ready is called when the connection is there. The permit is spent; then the
-// ages are looked at, last of all, because everything before may have taken any
-// time.
+// gate and the ages are looked at, last of all, because everything before may
+// have taken any time.
 func (r *readiness) ready(ctx context.Context) error {
-	if r.permit.Spend(ctx) != nil || r.stop.Err() != nil {
-		r.refused = refusedStopped
-		return errNotReady
+	r.refused = r.spend(ctx)
+	if r.refused == notRefused {
+		r.refused = r.d.w.gate.check(r.pass)
 	}
-	r.refused = r.d.tooOld(time.Now())
+	if r.refused == notRefused {
+		r.refused = r.d.tooOld(time.Now())
+	}
 	if r.refused != notRefused {
 		return errNotReady
 	}
 	return nil
+}
+
+// spend waits for another permit where this one has expired; that wait may be
+// minutes long (Retry-After), so that a drain ends it.
+func (r *readiness) spend(ctx context.Context) refusal {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.stop, cancel)()
+	if r.permit.Spend(ctx) != nil || r.stop.Err() != nil {
+		return refusedStopped
+	}
+	return notRefused
 }
 
 // tooOld compares the oldest possible attempt with the safe window. The open
@@ -134,26 +156,36 @@ func (d *delivery) note(now time.Time) {
 }
 
 // conclude takes the answer into the case file. The doubt about this attempt is
-// taken back when its answer is definite; the one about earlier ones stays.
+// taken back when its answer is definite; the one about earlier ones stays. An
+// acceptance keeps the doubt until the delivery is recorded.
 func (d *delivery) conclude(a Answer) {
 	d.w.metrics.StripeRequests.WithLabelValues(a.Class.String()).Inc()
-	if !a.Class.MayHaveCounted() {
+	if !a.Class.MayHaveCounted() && a.Class != Accepted {
 		d.unknown = d.earlier
 	}
-	if a.Status != 0 {
-		d.letter.Status, d.letter.Code, d.letter.RequestID = a.Status, a.Code, a.RequestID
-		d.keyNo++ // of no consequence after a success
-	}
-	d.letter.Detail = a.Detail
+	d.cite(a)
 	switch a.Class {
 	case ServerFault, Unexpected:
 		d.spent++
-		d.letter.Attempts++
 	case Accepted, Duplicate, Refused, NoAnswer, ForeignReply:
-		d.letter.Attempts++
 	case Throttled:
+		d.letter.Attempts--
 		d.w.permits.Throttled(a.RetryAfter)
 	case Contended, SetupFault, NotSent:
+		d.letter.Attempts--
+	}
+}
+
+// cite keeps what the answer says. A status whose body was cut is no answer: the
+// next request carries the same Idempotency-Key and gets the stored one.
+func (d *delivery) cite(a Answer) {
+	d.letter.Detail = a.Detail
+	if a.Status == 0 {
+		return
+	}
+	d.letter.Status, d.letter.Code, d.letter.RequestID = a.Status, a.Code, a.RequestID
+	if a.Class != NoAnswer {
+		d.keyNo++ // of no consequence after a success
 	}
 }
 

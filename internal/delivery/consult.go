@@ -20,7 +20,15 @@ const otherFirst = 2 * time.Second
 // consult asks the ledger. It returns how to settle the message at once, or nil
 // to go on.
 func (d *delivery) consult(stop context.Context) func() Disposition {
-	d.lookup(time.Unix(d.event.Timestamp(), 0))
+	if end := d.judge(stop, time.Unix(d.event.Timestamp(), 0)); end != nil {
+		return end
+	}
+	return d.weigh(stop)
+}
+
+// judge draws the conclusion of what the ledger knows for certain.
+func (d *delivery) judge(stop context.Context, eventTime time.Time) func() Disposition {
+	d.lookup(eventTime)
 	switch d.known.Verdict {
 	case journal.WasDelivered:
 		return func() Disposition { return d.ack(Delivered) }
@@ -31,21 +39,43 @@ func (d *delivery) consult(stop context.Context) func() Disposition {
 	case journal.DeliveredBefore:
 		return d.duplicate
 	case journal.OtherContent:
-		d.letter.Detail = "the identifier was delivered with other content as sequence " + strconv.FormatUint(d.known.By, 10)
-		return func() Disposition { return d.bury(stop, deadletter.IdentifierConflict) }
+		return d.toBury(stop, deadletter.IdentifierConflict,
+			"the identifier was delivered with other content as sequence "+strconv.FormatUint(d.known.By, 10))
 	case journal.Forgotten:
-		d.letter.Detail = "the event is older than what the ledger still remembers; it may have been delivered before"
-		return func() Disposition { return d.bury(stop, deadletter.Ambiguous) }
+		return d.toBury(stop, deadletter.Ambiguous,
+			"the event is older than what the ledger still remembers; it may have been delivered before")
 	case journal.Fresh:
 	}
-	return d.weigh(stop)
+	return nil
 }
+
+// recorded settles a message that cannot be sent, or failed here, by what the
+// journal already says of it; nil: nothing final.
+func (d *delivery) recorded(stop context.Context) func() Disposition {
+	end := d.judge(stop, d.message.StoredAt())
+	switch d.known.Verdict {
+	case journal.WasBuried, journal.IsDying, journal.WasDelivered, journal.DeliveredBefore:
+		return end
+	case journal.Fresh, journal.OtherContent, journal.Forgotten:
+	}
+	return nil
+}
+
+func (d *delivery) toBury(stop context.Context, reason deadletter.Reason, detail string) func() Disposition {
+	return func() Disposition {
+		d.letter.Detail = detail
+		return d.bury(stop, reason)
+	}
+}
+
+// pastWindow is the detail of an ambiguous dead letter.
+const pastWindow = "an attempt that Stripe may have counted is older than the safe window"
 
 // weigh looks at the attempts of unknown outcome.
 func (d *delivery) weigh(stop context.Context) func() Disposition {
 	now := time.Now()
 	if d.known.Unknown && d.known.Oldest.Age(now) >= d.w.cfg.SafeWindow {
-		return func() Disposition { return d.bury(stop, deadletter.Ambiguous) }
+		return d.toBury(stop, deadletter.Ambiguous, pastWindow)
 	}
 	if !d.known.OtherAlive.IsZero() && d.known.OtherAlive.Age(now) < d.w.cfg.SafeWindow {
 		return func() Disposition { return d.release(otherFirst) }

@@ -19,7 +19,7 @@ const (
 	again                     // the same event again, after the decision's delay
 	renew                     // nothing was sent under this intent and it grew old: a new intent, then again
 	release                   // hand back
-	halt                      // hand back, and stop the worker until a person or a new key mends the set-up
+	halt                      // hand back: Gate.Leave has stopped the worker until a person or a new key mends the set-up
 )
 
 // refusal is why a request was not made although it was its turn.
@@ -30,6 +30,7 @@ const (
 	refusedStopped           // drain, halt, or ownership lost
 	refusedAmbiguous         // an attempt of unknown outcome is older than the safe window
 	refusedStale             // only the intent itself is older than the safe window
+	refusedOutdated          // the key has changed since it was this attempt's turn
 )
 
 // situation is all that a decision depends on.
@@ -60,6 +61,8 @@ func decide(s situation) decision {
 		return decision{do: bury, reason: deadletter.Ambiguous}
 	case refusedStale:
 		return decision{do: renew}
+	case refusedOutdated:
+		return decision{do: again}
 	case notRefused:
 	}
 	switch s.answer.Class {
@@ -84,9 +87,10 @@ func decide(s situation) decision {
 
 // duplicate decides on "an event with this identifier already exists". It is our
 // delivery only when an earlier attempt of ours may have put it there, with this
-// content and no other.
+// content and no other. Accepting foreign duplicates does not extend to other
+// content of our own: that conflict is known, and goes to a person.
 func duplicate(s situation) decision {
-	if s.acceptForeign || s.earlierSame && !s.otherContent {
+	if !s.otherContent && (s.earlierSame || s.acceptForeign) {
 		return decision{do: deliver}
 	}
 	return decision{do: bury, reason: deadletter.IdentifierConflict}

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 )
@@ -32,8 +33,10 @@ type Gate struct {
 	generation int // of the key: counted up by Resume
 }
 
+var errHalted = errors.New("the worker is halted")
+
 // NewGate returns a closed gate with an unproven key; changed is told of each new
-// state.
+// state, in order, and must not call the gate.
 func NewGate(changed func(state, reason string)) *Gate {
 	g := &Gate{changed: changed, proof: make(chan struct{}, 1), resumed: make(chan struct{})}
 	close(g.resumed)
@@ -49,6 +52,10 @@ func NewGate(changed func(state, reason string)) *Gate {
 func (g *Gate) Halt(pass Pass, reason string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	return g.halt(pass, reason)
+}
+
+func (g *Gate) halt(pass Pass, reason string) bool {
 	if pass.generation != g.generation {
 		return false
 	}
@@ -115,42 +122,78 @@ type Pass struct {
 	proving    bool
 }
 
-// Enter waits until an attempt may be made. Leave must follow.
+// Enter waits until an attempt may be made; it fails when ctx ends or the worker
+// is halted. Leave must follow where it did not fail.
 func (g *Gate) Enter(ctx context.Context) (Pass, error) {
-	if pass, known := g.pass(); known {
-		return pass, nil
+	if pass, known, err := g.pass(); known || err != nil {
+		return pass, err
 	}
 	select {
 	case g.proof <- struct{}{}:
 	case <-ctx.Done():
 		return Pass{}, fmt.Errorf("waiting for the key to be proven: %w", ctx.Err())
 	}
-	pass, known := g.pass()
-	if known { // proven while we waited
+	pass, known, err := g.pass()
+	if known || err != nil { // proven, or refused, while we waited
 		<-g.proof
-		return pass, nil
+		return pass, err
 	}
 	pass.proving = true
 	return pass, nil
 }
 
-func (g *Gate) pass() (pass Pass, known bool) {
+func (g *Gate) pass() (pass Pass, known bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return Pass{generation: g.generation}, g.known
+	if g.reason != "" {
+		return Pass{}, false, errHalted
+	}
+	return Pass{generation: g.generation}, g.known, nil
 }
 
-// Leave ends the attempt and draws the conclusion of its answer for the key.
-func (g *Gate) Leave(pass Pass, answer Answer) {
+// check is the last look at a pass before the first byte is written. It does not
+// wait for the news of a halt to come by context: that takes a goroutine's time.
+func (g *Gate) check(pass Pass) refusal {
 	g.mu.Lock()
-	if answer.Class.provesKey() && pass.generation == g.generation {
+	defer g.mu.Unlock()
+	switch {
+	case g.reason != "":
+		return refusedStopped
+	case pass.generation != g.generation:
+		return refusedOutdated
+	default:
+		return notRefused
+	}
+}
+
+// Leave ends the attempt and draws the conclusion of its answer for the key. When
+// the answer blames the set-up, the gate is halted before the next one may enter;
+// Leave then reports true, unless the fault concerns an earlier key: see Halt.
+func (g *Gate) Leave(pass Pass, answer Answer) (halted bool) {
+	g.mu.Lock()
+	switch {
+	case answer.Class.blamesSetup():
+		halted = g.halt(pass, haltReason(answer))
+	case answer.Class.provesKey() && pass.generation == g.generation:
 		g.known = g.reason == ""
 	}
 	g.mu.Unlock()
 	if pass.proving {
 		<-g.proof
 	}
+	return halted
 }
+
+func haltReason(a Answer) string {
+	if a.Class == ForeignReply {
+		return "Stripe's reply is not for this event or mode: " + a.Detail
+	}
+	return fmt.Sprintf("Stripe refuses the set-up, not the event (HTTP %d %s): %s", a.Status, a.Code, a.Detail)
+}
+
+// blamesSetup reports whether an answer of this class says that no event at all
+// can be delivered as things are.
+func (c Class) blamesSetup() bool { return c == SetupFault || c == ForeignReply }
 
 // provesKey reports whether an answer of this class shows that Stripe took the
 // key. A server's fault and silence show nothing.

@@ -3,7 +3,6 @@ package delivery
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -42,14 +41,14 @@ type delivery struct {
 	queued  bool           // holds a turn among the next senders
 	unknown journal.Moment // oldest attempt of this life that may have been counted; zero: none
 	earlier journal.Moment // the same, without the attempt under way or just made
-	pass    Pass
 
-	letter  deadletter.Letter // what the dead letter would say so far
-	spent   int               // attempts that Stripe failed on
-	streak  int               // answers in a row of the last class
-	last    Class
-	keyNo   int  // part of the Idempotency-Key: counts HTTP error answers
-	settled bool // recorded or settled: nothing more may be done
+	letter deadletter.Letter // what the dead letter would say so far
+	spent  int               // attempts that Stripe failed on
+	streak int               // answers in a row of the last class
+	last   Class
+	keyNo  int  // part of the Idempotency-Key: counts HTTP error answers
+	halted bool // the last attempt has halted the worker
+	left   bool // out of our hands: nothing more may be done
 }
 
 // run takes the message through the steps and settles it. stop ends waiting, cut
@@ -62,8 +61,11 @@ func (d *delivery) run(stop, cut context.Context) Disposition {
 		return end()
 	}
 	for {
-		if err := d.intend(stop); err != nil {
+		if d.turn(stop) != nil {
 			return d.release(time.Second)
+		}
+		if err := d.intend(); err != nil {
+			return d.drop(err) // only an end of the partition ends Intend; the intent may be stored
 		}
 		answer, refused := d.attempt(stop, cut)
 		next := d.decide(answer, refused)
@@ -75,12 +77,12 @@ func (d *delivery) run(stop, cut context.Context) Disposition {
 		case release:
 			return d.release(time.Second)
 		case halt:
-			if d.w.gate.Halt(d.pass, haltReason(answer)) {
+			if d.halted {
 				return d.release(time.Second)
-			}
+			} // else it was about an earlier key
 		case renew:
 			if err := d.abandonIntent(); err != nil {
-				return d.release(time.Second)
+				return d.drop(err)
 			}
 		case again:
 		}
@@ -93,27 +95,42 @@ func (d *delivery) run(stop, cut context.Context) Disposition {
 func (d *delivery) parse() *usage.Refusal {
 	m := d.message
 	d.body, d.fingerprint = hashBody(m.Body())
+	d.key = d.body
 	d.letter = deadletter.Letter{
 		Subject: m.Subject(), Sequence: m.Sequence(), StoredAt: m.StoredAt(),
 		Replays: d.replays(),
 	}
-	event, err := usage.Parse(usage.Message{
+	read := usage.Message{
 		Subject: m.Subject(), Header: m.Header, Body: m.Body(),
 		Sequence: m.Sequence(), Epoch: d.w.cfg.Epoch, StoredAt: m.StoredAt(),
-	}, time.Now())
+	}
+	event, err := usage.Parse(read, time.Now())
 	var refusal *usage.Refusal
 	if errors.As(err, &refusal) {
-		d.key = d.body
 		d.letter.Identifier, d.letter.Timestamp = refusal.Identifier, refusal.Timestamp
+		if event, err = usage.Parse(read, time.Unix(refusal.Timestamp, 0)); err == nil {
+			d.recognise(event) // refused for today's date only: it may have been sent in time, in an earlier life
+		}
 		return refusal
 	}
-	d.event, d.key, d.fingerprint = event, event.Key(), event.Fingerprint()
-	d.letter.Identifier, d.letter.Timestamp = event.Identifier(), event.Timestamp()
+	d.recognise(event)
 	return nil
 }
 
+// recognise takes over what the ledger knows the event by.
+func (d *delivery) recognise(event usage.Event) {
+	d.event, d.key, d.fingerprint = event, event.Key(), event.Fingerprint()
+	d.letter.Identifier, d.letter.Timestamp = event.Identifier(), event.Timestamp()
+}
+
+// recognised reports whether the message is an event, if only of another day.
+func (d *delivery) recognised() bool { return d.event.EventName() != "" }
+
 // decide gathers what the decision depends on.
 func (d *delivery) decide(answer Answer, refused refusal) decision {
+	if refused == refusedAmbiguous {
+		d.letter.Detail = pastWindow
+	}
 	if d.last == answer.Class {
 		d.streak++
 	} else {
@@ -129,13 +146,6 @@ func (d *delivery) decide(answer Answer, refused refusal) decision {
 	})
 }
 
-func haltReason(a Answer) string {
-	if a.Class == ForeignReply {
-		return "Stripe's reply is not for this event or mode: " + a.Detail
-	}
-	return fmt.Sprintf("Stripe refuses the set-up, not the event (HTTP %d %s): %s", a.Status, a.Code, a.Detail)
-}
-
 // wait gives the place back for as long as it takes.
 func (d *delivery) wait(stop context.Context, pause time.Duration) error {
 	if pause <= 0 {
@@ -148,10 +158,9 @@ func (d *delivery) wait(stop context.Context, pause time.Duration) error {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
 	case <-stop.Done():
-		return stop.Err() //nolint:wrapcheck // only its presence matters
 	}
+	return stop.Err() //nolint:wrapcheck // only its presence matters
 }
 
 // log writes the canonical line of one settlement: at debug level for a

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -11,7 +12,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
-	"github.com/meterworker/meterworker/internal/journal"
 	"github.com/meterworker/meterworker/internal/metrics"
 )
 
@@ -178,22 +178,37 @@ func (d *delivery) contained(stop, cut context.Context) {
 }
 
 func (d *delivery) panicked(stop context.Context, cause any) {
+	log := d.w.log.With(zap.Uint64("sequence", d.message.Sequence()))
 	defer func() {
 		if second := recover(); second != nil {
-			d.w.log.Error("panic while burying a message; it will be delivered again", zap.Any("panic", second), zap.Uint64("sequence", d.message.Sequence()))
-			d.drop(fmt.Errorf("panic: %v", second))
+			log.Error("panic while burying a message; it will be delivered again", zap.String("panic", describe(second)))
+			if !d.left {
+				d.drop(errPanic)
+			}
 		}
 	}()
-	if d.settled {
-		d.w.log.Error("panic after the message was settled", zap.Any("panic", cause), zap.Uint64("sequence", d.message.Sequence()))
+	log.Error("panic", zap.String("panic", describe(cause)), zap.Bool("settled", d.left), zap.ByteString("stack", debug.Stack()))
+	if d.left {
 		return
 	}
-	d.w.log.Error("panic; the message is buried", zap.Any("panic", cause), zap.Uint64("sequence", d.message.Sequence()), zap.ByteString("stack", debug.Stack()))
-	d.lookup(d.message.StoredAt())
-	if d.known.Verdict == journal.WasBuried {
-		d.ack(Buried)
+	if end := d.recorded(stop); end != nil { // the panic came after the record
+		end()
 		return
 	}
-	d.letter.Detail = fmt.Sprintf("panic: %v", cause)
-	d.bury(stop, deadletter.Panic)
+	d.toBury(stop, deadletter.Panic, "panic: "+describe(cause))()
+}
+
+var errPanic = errors.New("panic")
+
+// describe is the text of a panic. A value that is not one may hold anything, so
+// only its type is told.
+func describe(cause any) string {
+	switch cause := cause.(type) {
+	case error:
+		return cause.Error()
+	case string:
+		return cause
+	default:
+		return fmt.Sprintf("%T", cause)
+	}
 }

@@ -27,7 +27,6 @@ func (d *delivery) delivered(a Answer) Disposition {
 	if err := d.journal.Record(settling(), e); err != nil {
 		return d.drop(err)
 	}
-	d.settled = true
 	d.w.metrics.DeliverySeconds.Observe(time.Since(d.message.StoredAt()).Seconds())
 	d.w.metrics.Units(d.event.EventName(), string(Delivered), d.event.Units())
 	return d.ack(Delivered, zap.String("class", a.Class.String()), zap.String("request_id", a.RequestID))
@@ -40,23 +39,20 @@ func (d *delivery) duplicate() Disposition {
 	return d.ack(Duplicated, zap.Uint64("delivered_as", d.known.By))
 }
 
+// buryUnparsed buries a message that is no event, or too old for one by now. The
+// latter may have been sent in time: what was delivered then is not dead, and
+// what may have been counted is not "refused".
 func (d *delivery) buryUnparsed(stop context.Context, r *usage.Refusal) Disposition {
-	d.lookup(d.message.StoredAt())
-	switch d.known.Verdict {
-	case journal.WasBuried:
-		return d.ack(Buried)
-	case journal.IsDying:
-		return d.buryAgain(stop)
-	default:
-		d.letter.Detail = r.Detail
-		d.known = journal.Known{}
-		return d.bury(stop, deadletter.Reason(r.Reason))
+	if end := d.recorded(stop); end != nil {
+		return end()
 	}
+	return d.toBury(stop, deadletter.Reason(r.Reason), r.Detail)()
 }
 
 // bury announces the letter in the journal, stores it, records that, then acks. A
 // crash in between is in the list of package journal.
 func (d *delivery) bury(stop context.Context, reason deadletter.Reason) Disposition {
+	announced := journal.Now(time.Now())
 	d.letter.Reason = reason
 	d.letter.Outcome = d.outcome(reason)
 	d.letter.DeadAt = time.Now()
@@ -72,7 +68,7 @@ func (d *delivery) bury(stop context.Context, reason deadletter.Reason) Disposit
 		return d.drop(err)
 	}
 	d.closeIntent()
-	return d.publish(stop, header, dying)
+	return d.publish(stop, header, dying, announced)
 }
 
 // letterEntry is keyed by the body, so that it is found again however the message
@@ -83,7 +79,8 @@ func (d *delivery) letterEntry(state journal.State) journal.Entry {
 
 // outcome answers whether Stripe may have counted this content.
 func (d *delivery) outcome(reason deadletter.Reason) deadletter.Outcome {
-	if reason == deadletter.Ambiguous || d.known.SameContent || !d.unknown.IsZero() {
+	forgotten := d.known.Verdict == journal.Forgotten && d.recognised()
+	if reason == deadletter.Ambiguous || forgotten || d.known.SameContent || !d.unknown.IsZero() {
 		return deadletter.Unknown
 	}
 	return deadletter.Refused
@@ -103,45 +100,43 @@ func (d *delivery) doubts() []journal.Entry {
 func (d *delivery) buryAgain(stop context.Context) Disposition {
 	letter, header, err := readLetter(d.known.Letter)
 	if err != nil {
+		d.w.log.Error("the announced dead letter cannot be read; the message stays in the outbox", zap.Uint64("sequence", d.message.Sequence()), zap.Error(err))
 		return d.drop(err)
 	}
 	d.letter = letter
 	dying := d.letterEntry(journal.Dying)
 	dying.Letter = d.known.Letter
-	if err := d.journal.Record(settling(), dying); err != nil { // we still own it
-		return d.drop(err)
-	}
-	if stored, err := d.w.letters.Stored(stop, letter, letter.DeadAt); err != nil {
-		return d.release(time.Second)
-	} else if stored {
-		return d.buried()
-	}
-	return d.publish(stop, header, dying)
+	return d.publish(stop, header, dying, journal.Moment{})
 }
 
-// publish stores the letter, however often it takes.
-func (d *delivery) publish(stop context.Context, header map[string]string, dying journal.Entry) Disposition {
-	announced := time.Now()
-	pause := backoff{100 * time.Millisecond, 5 * time.Second}
+// publish stores the letter, however often it takes. A copy whose outcome is
+// unknown is repeated under the same message id only while JetStream surely
+// remembers that id; later it is looked for first, and nothing is published until
+// that look has succeeded. absent is when the letter was surely not stored yet; zero:
+// nobody knows.
+func (d *delivery) publish(stop context.Context, header map[string]string, dying journal.Entry, absent journal.Moment) Disposition {
+	pauses := backoff{100 * time.Millisecond, 5 * time.Second}
 	for try := 1; ; try++ {
-		err := d.w.letters.Publish(settling(), d.letter, header, d.message.Body())
+		var stored bool
+		var err error
+		if absent.Age(time.Now()) >= announceAgain {
+			if lost := d.journal.Record(settling(), dying); lost != nil { // do we still own it?
+				return d.drop(lost)
+			}
+			stored, err = d.w.letters.Stored(stop, d.letter, d.letter.DeadAt)
+			if err == nil {
+				absent = journal.Now(time.Now())
+			}
+		}
+		if !stored && err == nil {
+			err = d.w.letters.Publish(settling(), d.letter, header, d.message.Body())
+		}
 		if err == nil {
 			return d.buried()
 		}
-		d.w.log.Warn("dead letter not stored yet", zap.Uint64("sequence", d.message.Sequence()), zap.Error(err))
-		wait := min(pause.base<<min(try, 10), pause.most)
-		if d.wait(stop, wait) != nil {
+		d.w.log.Warn("dead letter not stored yet", zap.Uint64("sequence", d.message.Sequence()), zap.Int("tries", try), zap.Error(err))
+		if d.wait(stop, min(pauses.base<<min(try, 10), pauses.most)) != nil {
 			return d.release(time.Second) // announced in the journal: whoever gets it next goes on here
-		}
-		if time.Since(announced) < announceAgain {
-			continue
-		}
-		announced = time.Now()
-		if err := d.journal.Record(settling(), dying); err != nil {
-			return d.drop(err)
-		}
-		if stored, err := d.w.letters.Stored(stop, d.letter, d.letter.DeadAt); err == nil && stored {
-			return d.buried()
 		}
 	}
 }
@@ -151,9 +146,10 @@ func (d *delivery) buried() Disposition {
 	if err := d.journal.Record(settling(), d.letterEntry(journal.Dead)); err != nil {
 		return d.drop(err)
 	}
-	d.settled = true
 	d.w.metrics.DeadLetters.WithLabelValues(string(d.letter.Reason)).Inc()
-	d.w.metrics.Units(d.event.EventName(), string(Buried), d.event.Units())
+	if d.recognised() {
+		d.w.metrics.Units(d.event.EventName(), string(Buried), d.event.Units())
+	}
 	return d.ack(Buried, zap.String("reason", string(d.letter.Reason)), zap.String("detail", d.letter.Detail),
 		zap.Int("status", d.letter.Status), zap.String("code", d.letter.Code), zap.String("request_id", d.letter.RequestID))
 }
@@ -165,8 +161,7 @@ func (d *delivery) release(after time.Duration) Disposition {
 			return d.drop(err)
 		}
 	}
-	d.count(Released, d.message.Nak(after))
-	return Released
+	return d.leave(Released, func() error { return d.message.Nak(after) })
 }
 
 // abandonIntent closes the open intent: as not sent, or, when an attempt under it
@@ -192,24 +187,22 @@ func (d *delivery) closeIntent() {
 
 // drop leaves the message to whoever owns the partition next.
 func (d *delivery) drop(err error) Disposition {
-	d.closeIntent()
-	d.message.Drop()
-	d.count(Released, nil, zap.NamedError("cause", err))
-	return Released
+	return d.leave(Released, func() error { d.message.Drop(); return nil }, zap.NamedError("cause", err))
 }
 
 // ack is the one place that acks.
 func (d *delivery) ack(disposition Disposition, fields ...zap.Field) Disposition {
-	d.closeIntent()
-	d.count(disposition, d.message.Ack(), fields...)
-	return disposition
+	return d.leave(disposition, d.message.Ack, fields...)
 }
 
-func (d *delivery) count(disposition Disposition, err error, fields ...zap.Field) {
-	d.settled = true
+// leave is the one way out of this worker's hands.
+func (d *delivery) leave(disposition Disposition, out func() error, fields ...zap.Field) Disposition {
+	d.closeIntent()
+	d.left = true
 	d.w.metrics.Settled.WithLabelValues(string(disposition)).Inc()
-	if err != nil {
+	if err := out(); err != nil {
 		fields = append(fields, zap.NamedError("settle_error", err)) // the journal has it: a redelivery will be recognised
 	}
 	d.log(disposition, fields...)
+	return disposition
 }

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -23,6 +24,14 @@ type marker struct {
 	At      time.Time `json:"at"`
 }
 
+func newMarker(worker string, now time.Time) ([]byte, error) {
+	data, err := json.Marshal(marker{Version: formatVersion, Worker: worker, At: now.UTC()})
+	if err != nil {
+		return nil, fmt.Errorf("encode owner marker: %w", err)
+	}
+	return data, nil
+}
+
 // openIntent is an intent without a record.
 type openIntent struct {
 	entry Entry
@@ -42,7 +51,10 @@ func Claim(ctx context.Context, store Store, cfg Config, partition int) (*Partit
 	if err := c.read(ctx); err != nil {
 		return nil, err
 	}
-	p := c.take()
+	if err := c.fit(); err != nil {
+		return nil, err
+	}
+	p := newPartition(&c)
 	if err := p.adopt(ctx, c.open); err != nil {
 		_ = p.Close(ctx)
 		return nil, err
@@ -61,22 +73,31 @@ type claim struct {
 	ledger *Ledger
 	open   map[uint64]openIntent
 
-	messages int
-	ordinal  uint64 // last one seen since the last marker
+	untidy  int    // entries read since the last look at the ledger's size
+	ordinal uint64 // last one seen since the last marker
 }
 
-// tidyEvery is how many messages are read between two looks at the ledger's size.
-const tidyEvery = 1024
+// tidyEvery is how many entries are read between two looks at the ledger's size:
+// a few megabytes.
+const tidyEvery = 1 << 16
+
+// maxMarking is how long the same marker is written again and again, and so how much
+// too old the ages of this life are at most: they are reckoned from the first try.
+const maxMarking = time.Minute
 
 func (c *claim) mark(ctx context.Context) error {
-	c.clock.before = time.Now()
-	data, err := json.Marshal(marker{Version: formatVersion, Worker: c.cfg.Worker, At: c.clock.before.UTC()})
-	if err != nil {
-		return fmt.Errorf("encode owner marker: %w", err)
-	}
-	c.id = fmt.Sprintf("%s-%d-%d", c.cfg.Nonce, c.partition, c.clock.before.UnixNano())
-	return again(ctx, func() error {
-		c.marker, err = c.store.Mark(ctx, c.partition, c.id+"-m", data)
+	var body []byte
+	return again(ctx, func() (err error) {
+		if now := time.Now(); c.id == "" || elapsed(c.clock.before, now) > maxMarking {
+			c.clock.before = now
+			// Random, since a clock that was stepped back may show the same time twice, and
+			// a marker under a used id would not be stored.
+			c.id = fmt.Sprintf("%s-%d-%s", c.cfg.Nonce, c.partition, rand.Text()[:10])
+			if body, err = newMarker(c.cfg.Worker, now); err != nil {
+				return err
+			}
+		}
+		c.marker, err = c.store.Mark(ctx, c.partition, c.id+"-m", body)
 		c.clock.after = time.Now()
 		return err
 	})
@@ -85,7 +106,7 @@ func (c *claim) mark(ctx context.Context) error {
 func (c *claim) read(ctx context.Context) error {
 	return again(ctx, func() error {
 		c.ledger, c.open = newLedger(), map[uint64]openIntent{}
-		c.clock.marker, c.clock.latest, c.messages, c.ordinal = time.Time{}, time.Time{}, 0, 0
+		c.clock.marker, c.clock.latest, c.untidy, c.ordinal = time.Time{}, time.Time{}, 0, 0
 		// Ages need the marker's stamp, which comes last.
 		defer func() { c.ledger.settle(c.clock) }()
 		return c.store.Read(ctx, c.partition, c.marker, c.message)
@@ -110,12 +131,11 @@ func (c *claim) message(m Stored) error {
 	for _, e := range body.entries {
 		c.entry(e, m.Time, body.wall)
 	}
-	c.messages++
-	if c.messages%tidyEvery == 0 {
-		c.ledger.Expire(m.Time, c.cfg.Window)
-		_, err = c.ledger.Shrink(c.cfg.Limit, m.Time)
+	if c.untidy += len(body.entries); c.untidy < tidyEvery {
+		return nil
 	}
-	return err
+	c.untidy = 0
+	return c.fit()
 }
 
 func (c *claim) owner(m Stored) error {
@@ -133,30 +153,34 @@ func (c *claim) owner(m Stored) error {
 	return nil
 }
 
+// entry takes one entry in. Every record closes the sequence's intent; a dying
+// letter does, too: nothing is sent for it any more, and an attempt that may have been
+// counted was recorded as unknown before it.
 func (c *claim) entry(e Entry, stamp, wall time.Time) {
-	if e.State == Open {
-		if wall.Before(stamp) {
-			stamp = wall
-		}
-		if old, ok := c.open[e.Sequence]; !ok || stamp.Before(old.stamp) {
-			c.open[e.Sequence] = openIntent{e, stamp}
-		}
+	if e.State != Open {
+		delete(c.open, e.Sequence)
+		c.ledger.apply(e, stamp)
 		return
 	}
-	if resolves(e.State) {
-		delete(c.open, e.Sequence)
+	if wall.Before(stamp) {
+		stamp = wall
 	}
-	c.ledger.apply(e, stamp)
+	if old, ok := c.open[e.Sequence]; !ok || stamp.Before(old.stamp) {
+		c.open[e.Sequence] = openIntent{e, stamp}
+	}
 }
 
-// resolves reports whether a record of this state closes the sequence's intent.
-// A dying letter does: nothing is sent for it any more, and an attempt that may
-// have been counted was recorded as unknown before it.
-func resolves(s State) bool { return s != Open }
-
-func (c *claim) take() *Partition {
+// fit drops what is out of the window, and what is over the limit. For the limit
+// the time of the claim counts, not that of the message just read: a burst of weeks
+// ago may be forgotten now.
+func (c *claim) fit() error {
 	c.ledger.Expire(c.clock.latest, c.cfg.Window)
-	return newPartition(c)
+	now := c.clock.latest
+	if local := c.clock.before.Round(0); local.After(now) {
+		now = local
+	}
+	_, err := c.ledger.Shrink(c.cfg.Limit, now)
+	return err
 }
 
 // again calls f until it succeeds, with a growing pause, unless the error is

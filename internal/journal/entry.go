@@ -46,8 +46,12 @@ type Entry struct {
 // another version does not take the partition.
 const formatVersion = 1
 
-// maxPacked bounds one message, in bytes, well below the server's limit (1 MiB).
+// maxPacked bounds the entries of one message, in bytes, well below the server's
+// limit (1 MiB).
 const maxPacked = 256 << 10
+
+// minEntry is the least an entry takes in a message, in bytes.
+const minEntry = 1 + 1 + 8 + 4
 
 // ErrFormat says that an entry cannot be read by this version.
 var ErrFormat = errors.New("journal entry of an unknown format")
@@ -67,14 +71,15 @@ type message struct {
 	entries []Entry
 }
 
-// pack encodes a message: version, ordinal, wall, then per entry state, sequence
-// (as the difference to the one before), key, fingerprint and, where the state has
-// them, t0 and letter.
+// pack encodes a message: version, ordinal, wall, number of entries, then per entry
+// state, sequence (as the difference to the one before), key, fingerprint and, where
+// the state has them, t0 and letter.
 func pack(m message) []byte {
-	out := make([]byte, 0, 16+len(m.entries)*18)
+	out := make([]byte, 0, 32+len(m.entries)*18)
 	out = append(out, formatVersion)
 	out = binary.AppendUvarint(out, m.ordinal)
 	out = binary.AppendVarint(out, m.wall.UnixMilli())
+	out = binary.AppendUvarint(out, uint64(len(m.entries)))
 	previous := uint64(0)
 	for _, e := range m.entries {
 		out = append(out, byte(e.State))
@@ -94,29 +99,59 @@ func pack(m message) []byte {
 	return out
 }
 
-// unpack decodes what pack wrote. Anything else is ErrFormat: the journal never
-// guesses.
+// unpack decodes what pack wrote. Anything else, a message that was cut short
+// between two entries included, is ErrFormat: the journal never guesses.
 func unpack(data []byte) (message, error) {
 	if len(data) == 0 || data[0] != formatVersion {
-		return message{}, fmt.Errorf("%w: first byte of %d", ErrFormat, len(data))
+		return message{}, fmt.Errorf("%w: no version %d at the start of %d bytes", ErrFormat, formatVersion, len(data))
 	}
 	r := unpacker{data: data[1:]}
 	m := message{ordinal: r.uvarint(), wall: time.UnixMilli(r.varint())}
-	previous := uint64(0)
-	for len(r.data) > 0 && r.err == nil {
-		e := r.entry(previous)
-		previous = e.Sequence
-		m.entries = append(m.entries, e)
+	if m.ordinal == 0 {
+		r.fail("ordinal 0") // would be passed over as a late copy
 	}
-	return m, r.err
+	m.entries = r.entries()
+	if len(r.data) > 0 {
+		r.fail("%d bytes after the last entry", len(r.data))
+	}
+	if r.err != nil {
+		return message{}, r.err
+	}
+	return m, nil
 }
 
 // size is an upper bound of an entry's bytes in a message.
 func (e Entry) size() int { return 1 + 10 + 8 + 4 + 10 + len(e.Letter) }
 
+// record checks that e is a legal record: a state that a reader does not know would
+// keep everybody from taking the partition.
+func (e Entry) record() error {
+	if e.State <= Open || e.State > Dead {
+		return fmt.Errorf("a record of sequence %d cannot say %s", e.Sequence, e.State)
+	}
+	return nil
+}
+
+// unpacker reads from the front of data; after the first error it reads zeros.
 type unpacker struct {
 	data []byte
 	err  error
+}
+
+func (r *unpacker) entries() []Entry {
+	count := r.uvarint()
+	if count > uint64(len(r.data)/minEntry) {
+		r.fail("%d entries in %d bytes", count, len(r.data))
+		return nil
+	}
+	entries := make([]Entry, 0, count)
+	previous := uint64(0)
+	for range count {
+		e := r.entry(previous)
+		previous = e.Sequence
+		entries = append(entries, e)
+	}
+	return entries
 }
 
 func (r *unpacker) entry(previous uint64) Entry {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -70,28 +71,59 @@ func isFence(err error) bool {
 }
 
 // refused finds out whether the fence's refusal means a later marker. A lagging
-// server refuses too and reports a sequence that is not above ours; then the
-// marker is read again.
+// server refuses too, although our marker is the last one; then the write is
+// tried again.
 func (s *JetStream) refused(ctx context.Context, partition int, marker uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	err := s.owned(ctx, partition, marker)
+	if errors.Is(err, ErrLost) {
+		s.refusals()
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("append refused although marker %d is the last one: a server lags", marker)
+}
+
+// owned returns ErrLost when marker is not the last one of the partition: another
+// one came after it, or it is gone (its age, or a restored stream).
+func (s *JetStream) owned(parent context.Context, partition int, marker uint64) error {
+	ctx, cancel := context.WithTimeout(parent, tryTimeout)
 	defer cancel()
+	for {
+		last, err := s.lastMarker(ctx, partition)
+		switch {
+		case err != nil:
+			return err
+		case last == marker:
+			return nil
+		case last > marker:
+			return fmt.Errorf("%w: marker %d came after ours, %d", ErrLost, last, marker)
+		}
+		select { // a server that lags catches up in less
+		case <-time.After(tryTimeout / 10):
+		case <-ctx.Done():
+			if parent.Err() != nil {
+				return fmt.Errorf("read owner marker: %w", parent.Err())
+			}
+			return fmt.Errorf("%w: our marker %d is gone, the last one is %d", ErrLost, marker, last)
+		}
+	}
+}
+
+// lastMarker is the sequence of the partition's last marker, 0 without one.
+func (s *JetStream) lastMarker(ctx context.Context, partition int) (uint64, error) {
 	stream, err := s.js.Stream(ctx, StreamName)
 	if err != nil {
-		return fmt.Errorf("read owner marker: %w", err)
+		return 0, fmt.Errorf("read owner marker: %w", err)
 	}
 	last, err := stream.GetLastMsgForSubject(ctx, subject(partition, OwnerKind))
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
-		s.refusals()
-		return fmt.Errorf("%w: our marker %d is gone", ErrLost, marker)
+		return 0, nil
 	case err != nil:
-		return fmt.Errorf("read owner marker: %w", err)
-	case last.Sequence > marker:
-		s.refusals()
-		return fmt.Errorf("%w: marker %d came after ours, %d", ErrLost, last.Sequence, marker)
-	default:
-		return fmt.Errorf("append refused although marker %d is the last one: a server lags", marker)
+		return 0, fmt.Errorf("read owner marker: %w", err)
 	}
+	return last.Sequence, nil
 }
 
 func (s *JetStream) publish(ctx context.Context, subject, id string, data []byte, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
@@ -119,25 +151,31 @@ func (s *JetStream) PurgeIntents(ctx context.Context, partition int, below uint6
 // Read implements [Store]. It reads with short fetches from a consumer without
 // acks and starts a new consumer where the last one left off when it sees a gap.
 func (s *JetStream) Read(ctx context.Context, partition int, marker uint64, each func(Stored) error) error {
-	r := reading{js: s.js, partition: partition, marker: marker, each: each}
+	r := reading{store: s, partition: partition, marker: marker, each: each}
 	for {
+		before := r.last
 		done, err := r.consume(ctx)
 		if done || err != nil {
 			return err
+		}
+		if r.last == before {
+			return errors.New("read journal: a consumer ended without a message")
 		}
 	}
 }
 
 type reading struct {
-	js        jetstream.JetStream
+	store     *JetStream
 	partition int
 	marker    uint64
 	each      func(Stored) error
 	last      uint64 // last sequence that was yielded
 }
 
+// consume reads from one consumer until the marker came by (done) or the consumer
+// is of no use any more.
 func (r *reading) consume(ctx context.Context) (done bool, err error) {
-	consumer, err := r.js.CreateConsumer(ctx, StreamName, jetstream.ConsumerConfig{
+	consumer, err := r.store.js.CreateConsumer(ctx, StreamName, jetstream.ConsumerConfig{
 		FilterSubject: fmt.Sprintf("usage.journal.%d.*", r.partition),
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.last + 1,
 		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: 30 * time.Second,
@@ -145,31 +183,46 @@ func (r *reading) consume(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("read journal: %w", err)
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryTimeout)
-		defer cancel()
-		_ = r.js.DeleteConsumer(ctx, StreamName, consumer.CachedInfo().Name)
-	}()
+	defer r.forget(ctx, consumer.CachedInfo().Name)
 	delivered := uint64(0)
 	for {
-		batch, err := consumer.Fetch(readBatch, jetstream.FetchMaxWait(500*time.Millisecond))
-		if err != nil {
-			return false, fmt.Errorf("read journal: %w", err)
-		}
-		for m := range batch.Messages() {
-			delivered++
-			intact, done, err := r.message(m, delivered)
-			if done || err != nil || !intact {
-				return done, err
-			}
+		before := delivered
+		usable, done, err := r.fetch(consumer, &delivered)
+		if done || err != nil || !usable {
+			return done, err
 		}
 		if ctx.Err() != nil {
 			return false, fmt.Errorf("read journal: %w", ctx.Err())
 		}
-		if err := batch.Error(); err != nil {
-			return false, nil //nolint:nilerr // a broken consumer is replaced by a new one, from where it stopped
+		if delivered == before { // the marker may never come
+			if err := r.store.owned(ctx, r.partition, r.marker); err != nil {
+				return false, err
+			}
 		}
 	}
+}
+
+func (r *reading) forget(ctx context.Context, consumer string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryTimeout)
+	defer cancel()
+	_ = r.store.js.DeleteConsumer(ctx, StreamName, consumer) // it goes by itself after 30 s
+}
+
+// fetch takes one batch. A consumer is usable while it shows no gap and no error;
+// else a new one goes on from where it stopped.
+func (r *reading) fetch(consumer jetstream.Consumer, delivered *uint64) (usable, done bool, err error) {
+	batch, err := consumer.Fetch(readBatch, jetstream.FetchMaxWait(500*time.Millisecond))
+	if err != nil {
+		return false, false, fmt.Errorf("read journal: %w", err)
+	}
+	for m := range batch.Messages() {
+		*delivered++
+		intact, done, err := r.message(m, *delivered)
+		if done || err != nil || !intact {
+			return intact, done, err
+		}
+	}
+	return batch.Error() == nil, false, nil
 }
 
 func (r *reading) message(m jetstream.Msg, expected uint64) (intact, done bool, err error) {
@@ -180,19 +233,17 @@ func (r *reading) message(m jetstream.Msg, expected uint64) (intact, done bool, 
 	if meta.Sequence.Consumer != expected {
 		return false, false, nil
 	}
+	if meta.Sequence.Stream > r.marker {
+		return false, false, fmt.Errorf("%w: our marker %d is gone", ErrLost, r.marker)
+	}
 	stored := Stored{Kind: kindOf(m.Subject()), Sequence: meta.Sequence.Stream, Time: meta.Timestamp, Data: m.Data()}
 	if err := r.each(stored); err != nil {
 		return true, false, err
 	}
 	r.last = stored.Sequence
-	return true, stored.Sequence >= r.marker, nil
+	return true, stored.Sequence == r.marker, nil
 }
 
 func kindOf(subject string) Kind {
-	for i := len(subject) - 1; i >= 0; i-- {
-		if subject[i] == '.' {
-			return Kind(subject[i+1:])
-		}
-	}
-	return Kind(subject)
+	return Kind(subject[strings.LastIndexByte(subject, '.')+1:])
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,8 +13,8 @@ import (
 
 // Timing of a partition's upkeep.
 const (
-	purgeEvery  = 5 * time.Second    // little and often: a large purge stalls writers
-	expireEvery = time.Minute        // of the ledger
+	purgeEvery  = 5 * time.Second    // while intents are resolved; little and often: a large purge stalls writers
+	tidyAfter   = time.Minute        // between two looks at the ledger's size, and at all when nothing happens
 	remarkAfter = 7 * 24 * time.Hour // far below the age limit of the stream (36 d), which takes markers too
 )
 
@@ -47,6 +49,10 @@ type pending struct {
 	result  chan outcome
 }
 
+func newPending(entries []Entry) pending {
+	return pending{entries: entries, result: make(chan outcome, 1)}
+}
+
 func (i pending) size() int {
 	bytes := 0
 	for _, e := range i.entries {
@@ -70,7 +76,10 @@ func newPartition(c *claim) *Partition {
 		wake: make(chan struct{}, 1), ended: make(chan struct{}), gone: make(chan struct{}), stop: stop,
 	}
 	p.limit.Store(c.cfg.Limit)
-	p.w = writer{p: p, marker: c.marker, marked: c.clock.before, prefix: c.id, open: map[uint64]*intentMessage{}}
+	p.w = writer{
+		p: p, marker: c.marker, marked: c.clock.before, tidied: c.clock.before,
+		prefix: c.id, open: map[uint64]intention{},
+	}
 	p.w.inherit(c.open)
 	go p.w.run(ctx)
 	return p
@@ -78,11 +87,11 @@ func newPartition(c *claim) *Partition {
 
 // adopt records what a former owner left open as attempts of unknown outcome.
 func (p *Partition) adopt(ctx context.Context, open map[uint64]openIntent) error {
-	var items []pending
-	for _, o := range open {
-		e := o.entry
-		e.State, e.T0 = Unknown, o.stamp
-		items = append(items, pending{entries: []Entry{e}, result: make(chan outcome, 1)})
+	items := make([]pending, 0, len(open))
+	for _, sequence := range slices.Sorted(maps.Keys(open)) {
+		e := open[sequence].entry
+		e.State, e.T0 = Unknown, open[sequence].stamp
+		items = append(items, newPending([]Entry{e}))
 	}
 	if err := p.queue(&p.records, items...); err != nil {
 		return err
@@ -104,17 +113,30 @@ func (p *Partition) Number() int { return p.number }
 // Lookup asks the ledger.
 func (p *Partition) Lookup(q Question) Known { return p.Ledger.Lookup(q, time.Now()) }
 
+// ErrUnresolved says that an intent of the same sequence was open: somebody began
+// to send and left no record. It is recorded now as an attempt of unknown outcome;
+// the ledger is to be asked anew.
+var ErrUnresolved = errors.New("an earlier intent of this sequence was left without a record")
+
 // Intend stores the intent to send e and returns its t0. Only after it returned
-// without an error may anything be sent.
+// without an error may anything be sent, and a record must follow. ErrUnresolved
+// concerns this sequence only; any other error but that of ctx means that the
+// partition has ended.
 func (p *Partition) Intend(ctx context.Context, e Entry) (Moment, error) {
 	e.State = Open
 	out, err := p.enqueue(ctx, &p.intents, []Entry{e})
 	return out.t0, err
 }
 
-// Record stores what became of a sequence and takes it into the ledger. When ctx
-// ends first, the record may still be stored later.
+// Record stores what became of a sequence and takes it into the ledger; the entries
+// of one call share a message. When ctx ends first, the record may still be stored
+// later. A state that is not one of a record, or more than 256 KiB, is refused.
 func (p *Partition) Record(ctx context.Context, entries ...Entry) error {
+	for _, e := range entries {
+		if err := e.record(); err != nil {
+			return err
+		}
+	}
 	_, err := p.enqueue(ctx, &p.records, entries)
 	return err
 }
@@ -158,7 +180,10 @@ func (p *Partition) Close(ctx context.Context) error {
 }
 
 func (p *Partition) enqueue(ctx context.Context, queue *[]pending, entries []Entry) (outcome, error) {
-	item := pending{entries: entries, result: make(chan outcome, 1)}
+	item := newPending(entries)
+	if size := item.size(); size > maxPacked {
+		return outcome{}, fmt.Errorf("%d bytes do not fit into one message of the journal", size)
+	}
 	if err := p.queue(queue, item); err != nil {
 		return outcome{}, err
 	}
@@ -168,8 +193,11 @@ func (p *Partition) enqueue(ctx context.Context, queue *[]pending, entries []Ent
 func (p *Partition) queue(queue *[]pending, items ...pending) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.err != nil || p.closing {
-		return errors.Join(ErrClosed, p.err)
+	if p.err != nil {
+		return p.err
+	}
+	if p.closing {
+		return ErrClosed
 	}
 	*queue = append(*queue, items...)
 	p.signal()
@@ -222,7 +250,7 @@ func (p *Partition) end(err error) {
 		p.err = err
 		close(p.ended)
 	}
-	waiting := append(p.intents, p.records...)
+	waiting := slices.Concat(p.intents, p.records)
 	p.intents, p.records = nil, nil
 	p.mu.Unlock()
 	for _, item := range waiting {

@@ -2,9 +2,9 @@ package journal
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -14,11 +14,12 @@ import (
 type writer struct {
 	p         *Partition
 	marker    uint64
-	marked    time.Time
+	marked    time.Time // local time of the last marker
+	tidied    time.Time // local time of the last look at the ledger
 	prefix    string
 	count     uint64
-	messages  []*intentMessage          // stored intents, oldest first
-	open      map[uint64]*intentMessage // by outbox sequence
+	messages  []*intentMessage     // stored intents, oldest first
+	open      map[uint64]intention // by outbox sequence
 	openCount atomic.Int64
 }
 
@@ -29,62 +30,68 @@ type intentMessage struct {
 	open     int
 }
 
+// intention is an open intent of this life, or an inherited one.
+type intention struct {
+	message *intentMessage
+	entry   Entry
+	t0      Moment
+}
+
 // inherit takes over a former owner's open intents, so that they are purged once
 // adopt has recorded them, and everything before the marker with them.
 func (w *writer) inherit(open map[uint64]openIntent) {
 	m := &intentMessage{sequence: w.marker, open: len(open)}
 	w.messages = append(w.messages, m)
-	for sequence := range open {
-		w.open[sequence] = m
+	for sequence, o := range open {
+		w.open[sequence] = intention{message: m, entry: o.entry}
 	}
 }
 
+// run writes until the partition ends. The upkeep has its turn between two
+// writes, however busy they are.
 func (w *writer) run(ctx context.Context) {
 	defer close(w.p.gone)
-	purge, expire := time.NewTicker(purgeEvery), time.NewTicker(expireEvery)
-	defer purge.Stop()
-	defer expire.Stop()
-	for {
-		err := w.writeAll(ctx)
-		if queued, closing := w.p.idle(); err == nil && closing && !queued {
-			err = ErrClosed
+	pulse := time.NewTimer(purgeEvery)
+	defer pulse.Stop()
+	var err error
+	for err == nil {
+		if err = w.writeQueued(ctx); err == nil {
+			err = w.rest(ctx, pulse)
 		}
-		if err != nil {
-			w.p.end(err)
-			return
-		}
+	}
+	w.p.end(err)
+}
+
+// rest waits for something to do, unless there is.
+func (w *writer) rest(ctx context.Context, pulse *time.Timer) error {
+	queued, closing := w.p.idle()
+	switch {
+	case queued:
 		select {
-		case <-ctx.Done():
-		case <-w.p.wake:
-		case <-purge.C:
-			w.purge(ctx)
-		case <-expire.C:
-			err = w.upkeep(ctx)
+		case <-pulse.C:
+			return w.upkeep(ctx, pulse)
+		default:
+			return nil
 		}
-		if ctx.Err() != nil {
-			err = ErrClosed
-		}
-		if err != nil {
-			w.p.end(err)
-			return
-		}
+	case closing:
+		return ErrClosed
+	}
+	select {
+	case <-ctx.Done():
+		return ErrClosed
+	case <-w.p.wake:
+		return nil
+	case <-pulse.C:
+		return w.upkeep(ctx, pulse)
 	}
 }
 
-// writeAll writes until nothing is queued.
-func (w *writer) writeAll(ctx context.Context) error {
-	for {
-		queued, _ := w.p.idle()
-		if !queued {
-			return nil
-		}
-		if err := w.writeRecords(ctx, w.p.grab(&w.p.records)); err != nil {
-			return err
-		}
-		if err := w.writeIntents(ctx, w.p.grab(&w.p.intents)); err != nil {
-			return err
-		}
+// writeQueued writes one message of each kind, of what is queued.
+func (w *writer) writeQueued(ctx context.Context) error {
+	if err := w.writeRecords(ctx, w.p.grab(&w.p.records)); err != nil {
+		return err
 	}
+	return w.writeIntents(ctx, w.p.grab(&w.p.intents))
 }
 
 func (w *writer) writeRecords(ctx context.Context, items []pending) error {
@@ -103,8 +110,8 @@ func (w *writer) writeRecords(ctx context.Context, items []pending) error {
 func (w *writer) applyRecords(entries []Entry, stamp time.Time) {
 	for _, e := range entries {
 		w.p.Ledger.apply(e, stamp)
-		if m, ok := w.open[e.Sequence]; ok && resolves(e.State) {
-			m.open--
+		if intent, ok := w.open[e.Sequence]; ok {
+			intent.message.open--
 			delete(w.open, e.Sequence)
 		}
 	}
@@ -114,13 +121,13 @@ func (w *writer) applyRecords(entries []Entry, stamp time.Time) {
 // writeIntents returns to the callers only after a write that was not answered
 // "duplicate": see the package comment.
 func (w *writer) writeIntents(ctx context.Context, items []pending) error {
-	if len(items) == 0 {
-		return nil
+	items, err := w.resolve(ctx, items)
+	if err != nil || len(items) == 0 {
+		return err
 	}
 	entries := flatten(items)
 	t0 := Now(time.Now())
 	var appended Appended
-	var err error
 	for {
 		appended, err = w.append(ctx, IntentKind, entries)
 		if err != nil || !appended.Duplicate {
@@ -128,21 +135,49 @@ func (w *writer) writeIntents(ctx context.Context, items []pending) error {
 		}
 	}
 	if err == nil {
-		w.applyIntents(entries, appended.Sequence)
+		w.applyIntents(entries, t0, appended.Sequence)
 	}
 	answer(items, outcome{t0: t0, err: err})
 	return err
 }
 
-func (w *writer) applyIntents(entries []Entry, sequence uint64) {
-	m := &intentMessage{sequence: sequence}
+// resolve turns away the intents of sequences that have an open one, after
+// recording that one as unknown: else the next record would close both, and the
+// purge would take the older t0. It returns the intents that may be written.
+func (w *writer) resolve(ctx context.Context, items []pending) (free []pending, err error) {
+	var refused []pending
+	var left []Entry
+	taken := map[uint64]bool{}
+	for _, item := range items {
+		e := item.entries[0]
+		old, open := w.open[e.Sequence]
+		if open {
+			old.entry.State, old.entry.T0 = Unknown, w.p.clock.stamp(old.t0)
+			left = append(left, old.entry)
+		}
+		if open || taken[e.Sequence] {
+			refused = append(refused, item)
+			continue
+		}
+		taken[e.Sequence] = true
+		free = append(free, item)
+	}
+	if len(left) > 0 {
+		err = w.writeRecords(ctx, []pending{newPending(left)})
+	}
+	if err != nil {
+		answer(items, outcome{err: err})
+		return nil, err
+	}
+	answer(refused, outcome{err: ErrUnresolved})
+	return free, nil
+}
+
+func (w *writer) applyIntents(entries []Entry, t0 Moment, sequence uint64) {
+	m := &intentMessage{sequence: sequence, open: len(entries)}
 	w.messages = append(w.messages, m)
 	for _, e := range entries {
-		if old, ok := w.open[e.Sequence]; ok {
-			old.open--
-		}
-		w.open[e.Sequence] = m
-		m.open++
+		w.open[e.Sequence] = intention{message: m, entry: e, t0: t0}
 	}
 	w.openCount.Store(int64(len(w.open)))
 }
@@ -164,43 +199,68 @@ func (w *writer) write(ctx context.Context, kind Kind, data []byte) (appended Ap
 	return appended, err
 }
 
+// resolved is how many of the oldest messages of intents have a record for each entry.
+func (w *writer) resolved() int {
+	n := 0
+	for n < len(w.messages) && w.messages[n].open == 0 {
+		n++
+	}
+	return n
+}
+
 // purge deletes the intents whose records are all stored. It is not fenced and
 // need not be: a former owner's idea of "resolved" rests on records that were
 // stored under its fence, and concerns only messages older than any later marker.
+// What fails is done by the next one.
 func (w *writer) purge(ctx context.Context) {
-	resolved := 0
-	for resolved < len(w.messages) && w.messages[resolved].open == 0 {
-		resolved++
-	}
+	resolved := w.resolved()
 	if resolved == 0 {
 		return
 	}
 	below := w.messages[resolved-1].sequence + 1
 	if err := w.p.store.PurgeIntents(ctx, w.p.number, below); err == nil {
-		w.messages = append([]*intentMessage(nil), w.messages[resolved:]...)
+		w.messages = slices.Delete(w.messages, 0, resolved)
 	}
 }
 
-func (w *writer) upkeep(ctx context.Context) error {
-	if w.p.clock.drift(time.Now()) > maxDrift {
+// upkeep looks at the clocks, purges, tidies the ledger and renews the marker, each when it
+// is due, and sets the pulse for the next time.
+func (w *writer) upkeep(ctx context.Context, pulse *time.Timer) error {
+	now := time.Now()
+	if w.p.clock.drift(now) > maxDrift {
 		return ErrClocks
 	}
-	now := w.p.clock.stamp(Now(time.Now()))
-	w.p.Ledger.Expire(now, w.p.cfg.Window)
-	if _, err := w.p.Ledger.Shrink(w.p.limit.Load(), now); err != nil {
-		return err
+	w.purge(ctx)
+	if elapsed(w.tidied, now) >= tidyAfter {
+		w.tidied = now
+		server := w.p.clock.stamp(Now(now))
+		w.p.Ledger.Expire(server, w.p.cfg.Window)
+		if _, err := w.p.Ledger.Shrink(w.p.limit.Load(), server); err != nil {
+			return err
+		}
 	}
-	if time.Since(w.marked) > remarkAfter {
-		return w.remark(ctx)
+	if elapsed(w.marked, now) > remarkAfter {
+		if err := w.remark(ctx); err != nil {
+			return err
+		}
 	}
+	pulse.Reset(w.interval())
 	return nil
+}
+
+// interval is the time to the next upkeep: an idle partition needs little.
+func (w *writer) interval() time.Duration {
+	if w.resolved() > 0 {
+		return purgeEvery
+	}
+	return tidyAfter
 }
 
 // remark renews the marker under the fence, so that it does not age out.
 func (w *writer) remark(ctx context.Context) error {
-	data, err := json.Marshal(marker{Version: formatVersion, Worker: w.p.cfg.Worker, At: time.Now().UTC()})
+	data, err := newMarker(w.p.cfg.Worker, time.Now())
 	if err != nil {
-		return fmt.Errorf("encode owner marker: %w", err)
+		return err
 	}
 	w.count++
 	appended, err := w.write(ctx, OwnerKind, data)

@@ -31,6 +31,9 @@ func check(info *jetstream.StreamInfo, want jetstream.StreamConfig) []string {
 	c.refuse(have.PersistMode != jetstream.DefaultPersistMode, "persist_mode", "async", "recreate the stream with the default mode: asynchronous persistence loses acknowledged usage")
 	c.refuse(have.AllowRollup, "allow_rollup_hdrs", true, "set it to false: a producer's roll-up header would purge usage")
 	c.refuse(have.AllowMsgTTL, "allow_msg_ttl", true, "recreate the stream without it: a producer's TTL header would expire usage")
+	c.refuse(have.Sealed, "sealed", true, "recreate the stream: a sealed one takes no message")
+	c.refuse(have.Duplicates < want.Duplicates, "duplicate_window", have.Duplicates,
+		fmt.Sprintf("set it to at least %s: what is published again after a lost answer would be stored twice", want.Duplicates))
 	c.refuse(have.NoAck, "no_ack", true, "set it to false: producers must know what is stored")
 	c.refuse(have.Replicas < want.Replicas, "num_replicas", have.Replicas,
 		fmt.Sprintf("raise it to %d, or set METERWORKER_STREAM_REPLICAS=%d", want.Replicas, have.Replicas))
@@ -58,6 +61,7 @@ func (c *checker) subjects(have, want jetstream.StreamConfig) {
 	a, b := slices.Sorted(slices.Values(have.Subjects)), slices.Sorted(slices.Values(want.Subjects))
 	c.refuse(!slices.Equal(a, b), "subjects", a, fmt.Sprintf("set them to %v", b))
 	if want.SubjectTransform == nil {
+		c.refuse(have.SubjectTransform != nil, "subject_transform", "set", "remove it: what is written would not be found again")
 		return
 	}
 	if have.SubjectTransform == nil {
@@ -82,7 +86,18 @@ func (c *checker) metadata(have, want jetstream.StreamConfig) {
 		fmt.Sprintf("it belongs to another %s stream (epoch %s): a stream was restored or recreated alone; restore both from the same moment, or recreate both", UsageStream, want.Metadata[metaEpoch]))
 }
 
-func checkConsumer(have jetstream.ConsumerConfig, want jetstream.ConsumerConfig) []string {
+// unstamped refuses, where nothing may be changed, what [Streams.stamp] would have
+// put right.
+func unstamped(info *jetstream.StreamInfo, want jetstream.StreamConfig) []string {
+	c := &checker{name: "stream " + want.Name}
+	c.refuse(info.Config.Metadata[metaMode] == "", "metadata mode", "missing",
+		fmt.Sprintf("set it to %s: nothing else keeps test usage and live usage apart", want.Metadata[metaMode]))
+	c.refuse(unbounded(info.Config, want), "max_msg_size", info.Config.MaxMsgSize,
+		fmt.Sprintf("set it to at most %d: a larger message could not become a dead letter", want.MaxMsgSize))
+	return c.problems
+}
+
+func checkConsumer(have, want jetstream.ConsumerConfig) []string {
 	c := &checker{name: "consumer " + want.Durable}
 	c.refuse(have.AckPolicy != want.AckPolicy, "ack_policy", have.AckPolicy, "recreate the consumer with explicit acks")
 	c.refuse(have.MaxDeliver > 0, "max_deliver", have.MaxDeliver, "set it to -1: a message at its limit is kept but invisible for ever")
@@ -90,5 +105,7 @@ func checkConsumer(have jetstream.ConsumerConfig, want jetstream.ConsumerConfig)
 	c.refuse(have.FilterSubject != want.FilterSubject, "filter_subject", have.FilterSubject, "it must be "+want.FilterSubject)
 	c.refuse(have.DeliverPolicy != want.DeliverPolicy, "deliver_policy", have.DeliverPolicy, "recreate the consumer to deliver all")
 	c.refuse(have.MemoryStorage, "mem_storage", true, "recreate the consumer on file storage")
+	c.refuse(have.HeadersOnly, "headers_only", true, "set it to false: usage without its body would be dead-lettered")
+	c.refuse(have.InactiveThreshold > 0, "inactive_threshold", have.InactiveThreshold, "set it to 0: the consumer, and what is acked, would be forgotten while no worker runs")
 	return c.problems
 }

@@ -17,52 +17,75 @@ const maxAckPending = 50_000
 func (s *Streams) consumerConfig(partition int) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Durable:       "worker-" + strconv.Itoa(partition),
-		FilterSubject: fmt.Sprintf("usage.part.%d.>", partition),
+		FilterSubject: partitionSubjects(partition),
 		DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckExplicitPolicy,
 		AckWait: s.settings.AckWait, MaxDeliver: -1, MaxAckPending: maxAckPending,
 		Metadata: map[string]string{metaFormat: formatVersion},
 	}
 }
 
-// consumers creates the missing ones, and brings AckWait up to date.
-func (s *Streams) consumers(ctx context.Context) error {
+// partitionSubjects are the stored subjects of one partition.
+func partitionSubjects(partition int) string { return fmt.Sprintf("usage.part.%d.>", partition) }
+
+// openConsumers creates the missing ones, and brings AckWait up to date.
+func (s *Streams) openConsumers(ctx context.Context) error {
+	if s.usage == nil {
+		return nil // its absence is named already
+	}
+	var wrong []string
 	for p := range s.settings.Partitions {
-		if err := s.ensureConsumer(ctx, s.consumerConfig(p)); err != nil {
+		_, err := s.consumer(ctx, p)
+		var refused *Refused
+		switch {
+		case errors.As(err, &refused):
+			wrong = append(wrong, refused.Problems...)
+		case err != nil:
 			return err
 		}
+	}
+	if len(wrong) > 0 {
+		return &Refused{wrong}
 	}
 	return nil
 }
 
-func (s *Streams) ensureConsumer(ctx context.Context, want jetstream.ConsumerConfig) error {
+// consumer returns the partition's consumer, created or checked.
+func (s *Streams) consumer(ctx context.Context, partition int) (jetstream.Consumer, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	want := s.consumerConfig(partition)
 	consumer, err := s.usage.Consumer(ctx, want.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		if !s.settings.Manage {
-			return &Refused{[]string{fmt.Sprintf("consumer %s does not exist; create it, or set METERWORKER_MANAGE_STREAMS=true", want.Durable)}}
+			return nil, &Refused{[]string{fmt.Sprintf("consumer %s does not exist; create it, or set METERWORKER_MANAGE_STREAMS=true", want.Durable)}}
 		}
-		_, err = s.usage.CreateConsumer(ctx, want)
-		if errors.Is(err, jetstream.ErrConsumerExists) {
-			err = nil // another replica was faster
+		consumer, err = s.usage.CreateConsumer(ctx, want)
+		if errors.Is(err, jetstream.ErrConsumerExists) { // another replica was faster
+			consumer, err = s.usage.Consumer(ctx, want.Durable)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("consumer %s: %w", want.Durable, err)
+	switch {
+	case errors.Is(err, jetstream.ErrNotPullConsumer):
+		return nil, &Refused{[]string{fmt.Sprintf("consumer %s: deliver_subject is set: recreate the consumer without it, to be pulled from", want.Durable)}}
+	case err != nil:
+		return nil, fmt.Errorf("consumer %s: %w", want.Durable, err)
 	}
-	if consumer == nil {
-		return nil
+	if problems := checkConsumer(consumer.CachedInfo().Config, want); len(problems) > 0 {
+		return nil, &Refused{problems}
 	}
+	return s.adjust(ctx, consumer, want)
+}
+
+// adjust brings AckWait up to date.
+func (s *Streams) adjust(ctx context.Context, consumer jetstream.Consumer, want jetstream.ConsumerConfig) (jetstream.Consumer, error) {
 	have := consumer.CachedInfo().Config
-	if problems := checkConsumer(have, want); len(problems) > 0 {
-		return &Refused{problems}
-	}
 	if have.AckWait == want.AckWait || !s.settings.Manage {
-		return nil
+		return consumer, nil
 	}
 	have.AckWait = want.AckWait
-	if _, err := s.usage.UpdateConsumer(ctx, have); err != nil {
-		return fmt.Errorf("consumer %s: set ack_wait: %w", want.Durable, err)
+	consumer, err := s.usage.UpdateConsumer(ctx, have)
+	if err != nil {
+		return nil, fmt.Errorf("consumer %s: set ack_wait: %w", want.Durable, err)
 	}
-	return nil
+	return consumer, nil
 }

@@ -31,7 +31,8 @@ func (d *DeadLetters) Publish(ctx context.Context, l deadletter.Letter, header m
 	for name, value := range header {
 		m.Header[name] = []string{value}
 	}
-	_, err := d.streams.js.PublishMsg(ctx, m, jetstream.WithMsgID(l.MessageID(d.streams.epoch)))
+	_, err := d.streams.js.PublishMsg(ctx, m,
+		jetstream.WithMsgID(l.MessageID(d.streams.epoch)), jetstream.WithExpectStream(DLQStream))
 	if err != nil {
 		return fmt.Errorf("publish dead letter for %d: %w", l.Sequence, err)
 	}
@@ -39,41 +40,85 @@ func (d *DeadLetters) Publish(ctx context.Context, l deadletter.Letter, header m
 }
 
 // Stored looks for the letter among those that were stored since the given time.
-// JetStream's memory of message ids is minutes long; this one is not.
+// JetStream's memory of message ids is minutes long; this one is not. An error
+// means that it is not known.
 func (d *DeadLetters) Stored(ctx context.Context, l deadletter.Letter, since time.Time) (bool, error) {
-	start := since.Add(-searchMargin)
-	consumer, err := d.streams.dlq.CreateConsumer(ctx, jetstream.ConsumerConfig{
+	stored, err := d.stored(ctx, l, since.Add(-searchMargin))
+	if err != nil {
+		return false, fmt.Errorf("search dead letter for %d: %w", l.Sequence, err)
+	}
+	return stored, nil
+}
+
+// stored asks the stream's leader how far there is to search: the consumer may be
+// on a server that lags.
+func (d *DeadLetters) stored(ctx context.Context, l deadletter.Letter, start time.Time) (bool, error) {
+	asking, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	last, err := d.streams.dlq.GetLastMsgForSubject(asking, l.StreamSubject())
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case last.Time.Before(start):
+		return false, nil
+	}
+	consumer, err := d.streams.dlq.CreateConsumer(asking, jetstream.ConsumerConfig{
 		FilterSubject: l.StreamSubject(), AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true,
 		DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &start,
 		MemoryStorage: true, Replicas: 1, InactiveThreshold: 30 * time.Second,
 	})
 	if err != nil {
-		return false, fmt.Errorf("search dead letter for %d: %w", l.Sequence, err)
+		return false, err
 	}
 	defer d.forget(ctx, consumer.CachedInfo().Name)
-	return d.search(ctx, consumer, l)
+	s := search{consumer: consumer, id: l.MessageID(d.streams.epoch), last: last.Sequence}
+	return s.run(ctx)
 }
 
-func (d *DeadLetters) search(ctx context.Context, consumer jetstream.Consumer, l deadletter.Letter) (bool, error) {
-	id := l.MessageID(d.streams.epoch)
-	for left := consumer.CachedInfo().NumPending; left > 0; {
-		batch, err := consumer.Fetch(int(min(left, 500)), jetstream.FetchMaxWait(callTimeout)) //nolint:gosec // at most 500
-		if err != nil {
-			return false, fmt.Errorf("search dead letter for %d: %w", l.Sequence, err)
+// search reads letters until it has found one or has come to the last.
+type search struct {
+	consumer jetstream.Consumer
+	id       string // Nats-Msg-Id of the wanted letter
+	last     uint64 // sequence of the last letter with the same subject
+	read     uint64 // sequence read last
+}
+
+func (s *search) run(ctx context.Context) (bool, error) {
+	for s.read < s.last {
+		before := s.read
+		found, err := s.batch()
+		if found || err != nil {
+			return found, err
 		}
-		read := uint64(0)
-		for m := range batch.Messages() {
-			read++
-			if m.Headers().Get(jetstream.MsgIDHeader) == id {
-				return true, nil
-			}
+		if err := ctx.Err(); err != nil {
+			return false, err
 		}
-		if err := errors.Join(batch.Error(), ctx.Err()); err != nil || read == 0 {
-			return false, fmt.Errorf("search dead letter for %d was cut short: %w", l.Sequence, err)
+		if s.read == before { // a lagging server, or the last letter was taken out meanwhile
+			return false, fmt.Errorf("read up to sequence %d of %d", s.read, s.last)
 		}
-		left -= min(read, left)
 	}
 	return false, nil
+}
+
+func (s *search) batch() (found bool, err error) {
+	batch, err := s.consumer.Fetch(500, jetstream.FetchMaxWait(time.Second))
+	if err != nil {
+		return false, err
+	}
+	for m := range batch.Messages() {
+		meta, err := m.Metadata()
+		if err != nil {
+			return false, err
+		}
+		s.read = meta.Sequence.Stream
+		found = found || m.Headers().Get(jetstream.MsgIDHeader) == s.id
+		if found || s.read >= s.last {
+			return found, nil
+		}
+	}
+	return false, batch.Error()
 }
 
 func (d *DeadLetters) forget(ctx context.Context, name string) {
@@ -92,7 +137,7 @@ func (d *DeadLetters) Counts(ctx context.Context) (map[deadletter.Reason]int, er
 	}
 	counts := map[deadletter.Reason]int{}
 	for subject, n := range info.State.Subjects {
-		counts[deadletter.ReasonOf(subject)] += int(n) //nolint:gosec // a count of stored messages
+		counts[deadletter.ReasonOf(subject)] += int(n)
 	}
 	return counts, nil
 }

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -38,10 +40,13 @@ type member struct {
 // Members is this worker's view of the fleet. What it says is a proposal: the
 // journal's marker decides who owns a partition.
 type Members struct {
-	kv   jetstream.KeyValue
-	self string
+	streams *Streams
+	self    string
 
-	mu    sync.Mutex
+	writing sync.Mutex // held over a change of the document
+	kv      jetstream.KeyValue
+
+	mu    sync.Mutex // never held over a call to the server
 	beat  uint64
 	owns  map[int]bool
 	looks map[string]look
@@ -50,7 +55,7 @@ type Members struct {
 
 type look struct {
 	beat      uint64
-	unchanged int
+	unchanged int // looks since the one at which the beat was new
 }
 
 // Members joins the fleet's bucket. self must be unique among live workers and
@@ -58,6 +63,16 @@ type look struct {
 func (s *Streams) Members(ctx context.Context, self string) (*Members, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	kv, err := s.control(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Members{streams: s, kv: kv, self: self, owns: map[int]bool{}, looks: map[string]look{}, live: map[string]member{}}, nil
+}
+
+// control returns the bucket, created where it is missing: being in memory, it goes
+// with a server that runs alone.
+func (s *Streams) control(ctx context.Context) (jetstream.KeyValue, error) {
 	kv, err := s.js.KeyValue(ctx, ControlBucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		if !s.settings.Manage {
@@ -67,36 +82,30 @@ func (s *Streams) Members(ctx context.Context, self string) (*Members, error) {
 			Bucket: ControlBucket, Storage: jetstream.MemoryStorage, History: 1, Replicas: s.settings.Replicas,
 			Description: "meterworker: members and the shared rate bucket",
 		})
-		if errors.Is(err, jetstream.ErrBucketExists) {
+		if errors.Is(err, jetstream.ErrBucketExists) { // another replica was faster
 			kv, err = s.js.KeyValue(ctx, ControlBucket)
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("key-value bucket %s: %w", ControlBucket, err)
 	}
-	return &Members{kv: kv, self: self, owns: map[int]bool{}, looks: map[string]look{}, live: map[string]member{}}, nil
+	return kv, nil
 }
 
 // Beat shows that this worker is alive and what it owns, and looks at the others.
 func (m *Members) Beat(ctx context.Context) error {
 	looked := false
 	return m.update(ctx, func(all map[string]member) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		if !looked { // once a beat, however often the swap is tried
 			m.observe(all)
 			looked = true
 		}
-		for id := range all {
-			if _, alive := m.live[id]; !alive {
-				delete(all, id)
-			}
-		}
+		maps.DeleteFunc(all, m.gone)
 		m.beat++
-		mine := member{Beat: m.beat, Owns: []int{}}
-		for p := range m.owns {
-			mine.Owns = append(mine.Owns, p)
-		}
-		slices.Sort(mine.Owns)
-		all[m.self], m.live[m.self] = mine, mine
+		all[m.self] = member{Beat: m.beat, Owns: append([]int{}, slices.Sorted(maps.Keys(m.owns))...)}
+		m.live = maps.Clone(all)
 	})
 }
 
@@ -151,79 +160,108 @@ func rendezvous(id string, partition int) uint64 {
 	return x ^ x>>33
 }
 
+// observe counts, for each of the others, the looks at an unchanged beat.
 func (m *Members) observe(all map[string]member) {
-	clear(m.live)
 	for id, other := range all {
-		if id == m.self {
-			continue
-		}
 		seen, known := m.looks[id]
-		switch {
-		case known && seen.beat == other.Beat:
+		if known && seen.beat == other.Beat {
 			seen.unchanged++
-		default:
+		} else {
 			seen = look{beat: other.Beat}
 		}
 		m.looks[id] = seen
-		if seen.unchanged < missedBeats {
-			m.live[id] = other
-		}
 	}
-	for id := range m.looks {
-		if _, ok := all[id]; !ok {
-			delete(m.looks, id)
-		}
-	}
+	maps.DeleteFunc(m.looks, func(id string, _ look) bool {
+		_, there := all[id]
+		return !there
+	})
 }
 
-// update changes the members document by compare-and-swap.
+// gone reports whether the member has been seen with this very beat too often. One
+// that has joined or beaten since the last look has not.
+func (m *Members) gone(id string, other member) bool {
+	seen := m.looks[id]
+	return id != m.self && seen.beat == other.Beat && seen.unchanged >= missedBeats
+}
+
+// update changes the members document by compare-and-swap. Of several who try at
+// once one succeeds, so it ends.
 func (m *Members) update(ctx context.Context, change func(map[string]member)) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for {
-		err := m.tryUpdate(ctx, change)
-		if err == nil || !conflict(err) {
-			return err
-		}
-	}
-}
-
-func (m *Members) tryUpdate(ctx context.Context, change func(map[string]member)) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	all, revision := map[string]member{}, uint64(0)
-	entry, err := m.kv.Get(ctx, membersKey)
-	switch {
-	case err == nil:
-		revision = entry.Revision()
-		if err := json.Unmarshal(entry.Value(), &all); err != nil {
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	restored := false
+	for {
+		err := m.swap(ctx, change)
+		switch {
+		case err == nil:
+			return nil
+		case vanished(err) && !restored:
+			restored = true
+			kv, err := m.streams.control(ctx)
+			if err != nil {
+				return err
+			}
+			m.kv = kv
+		case !conflict(err) || ctx.Err() != nil:
 			return fmt.Errorf("members document: %w", err)
 		}
-	case !errors.Is(err, jetstream.ErrKeyNotFound):
-		return fmt.Errorf("members document: %w", err)
+	}
+}
+
+func (m *Members) swap(ctx context.Context, change func(map[string]member)) error {
+	all, revision, err := m.read(ctx)
+	if err != nil {
+		return err
 	}
 	change(all)
 	data, err := json.Marshal(all)
 	if err != nil {
-		return fmt.Errorf("members document: %w", err)
+		return err
 	}
 	if revision == 0 {
 		_, err = m.kv.Create(ctx, membersKey, data)
 	} else {
 		_, err = m.kv.Update(ctx, membersKey, data, revision)
 	}
-	if err != nil {
-		return fmt.Errorf("members document: %w", err)
-	}
-	return nil
+	return err
 }
 
-// codeRevision is the answer to a compare-and-swap that lost on a replicated
-// bucket, where ErrKeyExists does not match.
-const codeRevision = 10164
+// read returns the document and its revision, 0 without one. Where it is lost or
+// cannot be read, the members that we last saw alive stand in for it, or the first to
+// come back would take everything from everybody.
+func (m *Members) read(ctx context.Context) (map[string]member, uint64, error) {
+	entry, err := m.kv.Get(ctx, membersKey)
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound):
+		return m.lastSeen(), 0, nil
+	case err != nil:
+		return nil, 0, err
+	}
+	var all map[string]member
+	if json.Unmarshal(entry.Value(), &all) != nil || all == nil {
+		all = m.lastSeen()
+	}
+	return all, entry.Revision(), nil
+}
 
+func (m *Members) lastSeen() map[string]member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.live)
+}
+
+// conflict reports a compare-and-swap that lost. On a replicated bucket it is
+// another code, and errors.Is(err, ErrKeyExists) is false.
 func conflict(err error) bool {
-	var api *jetstream.APIError
-	return errors.Is(err, jetstream.ErrKeyExists) ||
-		errors.As(err, &api) && (api.ErrorCode == codeRevision || api.ErrorCode == 10071)
+	const wrongSequence, wrongSequenceReplicated = 10071, 10164
+	code := apiCode(err)
+	return errors.Is(err, jetstream.ErrKeyExists) || code == wrongSequence || code == wrongSequenceReplicated
+}
+
+// vanished reports that nobody answers for the bucket.
+func vanished(err error) bool {
+	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
+		errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound)
 }

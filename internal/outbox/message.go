@@ -67,7 +67,7 @@ func (m *Message) Drop() { m.partition.release(m) }
 // usage.<events|replay>.<event name>.<customer>.
 func published(stored string) string {
 	tokens := strings.SplitN(stored, ".", 4)
-	if len(tokens) < 4 {
+	if len(tokens) < 4 || tokens[0] != "usage" || tokens[1] != "part" {
 		return stored
 	}
 	return "usage." + tokens[3]

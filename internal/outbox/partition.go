@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -17,7 +18,7 @@ const fetchWait = time.Second
 // Partition pulls one partition's messages and keeps the held ones alive.
 type Partition struct {
 	number   int
-	stream   jetstream.Stream
+	streams  *Streams
 	consumer jetstream.Consumer
 	ackWait  time.Duration
 
@@ -25,19 +26,29 @@ type Partition struct {
 	held map[uint64]*Message
 }
 
-// Partition returns the partition's puller. Only the owner may use it.
+// Partition returns the partition's puller. Only the owner may use it. The error
+// is a [Refused] when the stream or the consumer is not what it was.
 func (s *Streams) Partition(ctx context.Context, number int) (*Partition, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	name := s.consumerConfig(number).Durable
-	consumer, err := s.usage.Consumer(ctx, name)
+	consumer, err := s.reopen(ctx, number)
 	if err != nil {
-		return nil, fmt.Errorf("consumer %s: %w", name, err)
+		return nil, err
 	}
 	return &Partition{
-		number: number, stream: s.usage, consumer: consumer,
+		number: number, streams: s, consumer: consumer,
 		ackWait: consumer.CachedInfo().Config.AckWait, held: map[uint64]*Message{},
 	}, nil
+}
+
+// reopen returns the consumer, and creates it again when somebody has deleted it.
+// Then everything that is kept comes again and the journal recognises it, as long as it
+// is the same stream.
+func (s *Streams) reopen(ctx context.Context, number int) (jetstream.Consumer, error) {
+	if err := s.unchanged(ctx); err != nil {
+		return nil, err
+	}
+	return s.consumer(ctx, number)
 }
 
 // Fetch hands up to n messages to each, as they arrive, and returns when the
@@ -53,10 +64,22 @@ func (p *Partition) Fetch(n int, each func(*Message)) error {
 			each(m)
 		}
 	}
-	if err := batch.Error(); err != nil && !errors.Is(err, jetstream.ErrNoMessages) {
-		return fmt.Errorf("pull partition %d: %w", p.number, err)
+	if err := batch.Error(); err != nil {
+		return fmt.Errorf("pull partition %d: %w", p.number, p.explain(err))
 	}
 	return nil
+}
+
+// explain looks, after a failed pull, whether the consumer is gone; if so, it is there
+// again for the next pull.
+func (p *Partition) explain(err error) error {
+	if !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrConsumerDeleted) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	_, gone := p.streams.reopen(ctx, p.number)
+	return errors.Join(err, gone)
 }
 
 // take returns the message, or nil for a copy of one that is held already.
@@ -83,7 +106,9 @@ func (p *Partition) take(raw jetstream.Msg) *Message {
 func (p *Partition) release(m *Message) jetstream.Msg {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.held, m.sequence)
+	if p.held[m.sequence] == m {
+		delete(p.held, m.sequence)
+	}
 	return m.raw
 }
 
@@ -140,11 +165,11 @@ func (p *Partition) Backlog(ctx context.Context) (Backlog, error) {
 	if err != nil {
 		return Backlog{}, fmt.Errorf("backlog of partition %d: %w", p.number, err)
 	}
-	b := Backlog{Pending: int(info.NumPending), Unacked: info.NumAckPending, Floor: info.AckFloor.Stream} //nolint:gosec // a count of stored messages
+	b := Backlog{Pending: int(info.NumPending), Unacked: info.NumAckPending, Floor: info.AckFloor.Stream}
 	if b.Pending+b.Unacked == 0 {
 		return b, nil
 	}
-	oldest, err := p.stream.GetMsg(ctx, b.Floor+1, jetstream.WithGetMsgSubject(fmt.Sprintf("usage.part.%d.>", p.number)))
+	oldest, err := p.streams.usage.GetMsg(ctx, b.Floor+1, jetstream.WithGetMsgSubject(partitionSubjects(p.number)))
 	switch {
 	case err == nil:
 		b.Oldest = oldest.Time

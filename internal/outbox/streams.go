@@ -2,12 +2,8 @@ package outbox
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,33 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Names of the streams.
-const (
-	UsageStream   = "USAGE"
-	JournalStream = "USAGE_JOURNAL"
-	DLQStream     = "USAGE_DLQ"
-)
-
-// Metadata keys of every stream.
-const (
-	metaMode       = "mode"       // live or test
-	metaPartitions = "partitions" // fixed at creation
-	metaFormat     = "format"     // version of subjects, headers and journal entries
-	metaEpoch      = "epoch"      // drawn when USAGE was created; part of ids that must not repeat
-)
-
-const formatVersion = "1"
-
-// Bounds of the streams.
-const (
-	duplicateWindow = 2 * time.Minute
-	leastUsageAge   = 40 * 24 * time.Hour // an age limit of USAGE below it would drop what is not delivered yet
-	journalAge      = 36 * 24 * time.Hour // 35 days until Stripe refuses by timestamp, and a margin
-	headerRoom      = 16 << 10            // what a dead letter's headers may add to a message
-	usageMaxBytes   = 16 << 30            // wanted; halved until it fits and leaves the other streams room
-	usageLeastBytes = 64 << 20
-	callTimeout     = 5 * time.Second
-)
+const callTimeout = 5 * time.Second
 
 // Settings are what the streams depend on.
 type Settings struct {
@@ -68,30 +38,82 @@ type Refused struct{ Problems []string }
 
 func (e *Refused) Error() string { return strings.Join(e.Problems, "\n") }
 
-// Open creates the streams that are missing and checks the others.
+// Open creates the streams that are missing and checks the others. The error is a
+// [Refused] when a person must act, and another one while the server is out of
+// reach.
 func Open(ctx context.Context, js jetstream.JetStream, settings Settings) (*Streams, error) {
 	s := &Streams{js: js, settings: settings}
+	if err := s.payload(); err != nil {
+		return nil, err
+	}
 	if err := s.open(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *Streams) open(ctx context.Context) (err error) {
+// payload refuses a server whose messages are too small for usage. Before the
+// first connection the size is not known.
+func (s *Streams) payload() error {
+	switch limit := s.js.Conn().MaxPayload(); {
+	case limit <= 0:
+		return errors.New("not connected to NATS yet")
+	case limit < leastPayload:
+		return &Refused{[]string{fmt.Sprintf("server: max_payload is %d: set it to at least %d, so that usage of 64 KiB and its dead letter fit", limit, leastPayload)}}
+	default:
+		return nil
+	}
+}
+
+// open goes through the streams in the order in which they depend on each other:
+// the epoch is that of USAGE, and consumers show that there was a journal. With
+// nothing to be created it names everything that is wrong; else it stops at the
+// first.
+func (s *Streams) open(ctx context.Context) error {
+	var wrong []string
+	for _, step := range []func(context.Context) error{s.openUsage, s.openJournal, s.openDLQ, s.openConsumers} {
+		err := step(ctx)
+		var refused *Refused
+		switch {
+		case err == nil:
+		case errors.As(err, &refused) && !s.settings.Manage:
+			wrong = append(wrong, refused.Problems...)
+		default:
+			return err
+		}
+	}
+	if len(wrong) > 0 {
+		return &Refused{wrong}
+	}
+	return nil
+}
+
+func (s *Streams) openUsage(ctx context.Context) (err error) {
 	if s.usage, err = s.ensure(ctx, s.usageConfig()); err != nil {
 		return err
 	}
-	s.epoch = s.usage.CachedInfo().Config.Metadata[metaEpoch]
-	if s.epoch == "" {
-		s.epoch = strconv.FormatInt(s.usage.CachedInfo().Created.UnixNano(), 36)
+	s.epoch = epochOf(s.usage.CachedInfo())
+	return nil
+}
+
+func (s *Streams) openJournal(ctx context.Context) (err error) {
+	s.journal, err = s.ensure(ctx, s.journalConfig())
+	return err
+}
+
+func (s *Streams) openDLQ(ctx context.Context) (err error) {
+	s.dlq, err = s.ensure(ctx, s.dlqConfig())
+	return err
+}
+
+// epochOf is the stamp of a USAGE stream. One that was made by somebody else gets
+// it from the time of its creation, so that all workers agree, with and
+// without the right to write it down.
+func epochOf(info *jetstream.StreamInfo) string {
+	if epoch := info.Config.Metadata[metaEpoch]; epoch != "" {
+		return epoch
 	}
-	if s.journal, err = s.ensure(ctx, s.journalConfig()); err != nil {
-		return err
-	}
-	if s.dlq, err = s.ensure(ctx, s.dlqConfig()); err != nil {
-		return err
-	}
-	return s.consumers(ctx)
+	return strconv.FormatInt(info.Created.UnixNano(), 36)
 }
 
 // Epoch is the stamp of the USAGE stream.
@@ -99,6 +121,9 @@ func (s *Streams) Epoch() string { return s.epoch }
 
 // JetStream is what the streams were opened with.
 func (s *Streams) JetStream() jetstream.JetStream { return s.js }
+
+// Partitions is their number.
+func (s *Streams) Partitions() int { return s.settings.Partitions }
 
 // NotBehind refuses an outbox whose last sequence is below one that the journal
 // mentions: one of the two was restored from an old copy.
@@ -117,153 +142,16 @@ func (s *Streams) NotBehind(ctx context.Context, newest uint64) error {
 	return nil
 }
 
-// Partitions is their number.
-func (s *Streams) Partitions() int { return s.settings.Partitions }
-
-func (s *Streams) usageConfig() jetstream.StreamConfig {
-	cfg := s.config(UsageStream, "usage.events.*.*", "usage.replay.*.*")
-	cfg.Description = "meterworker: usage to be billed"
-	cfg.Duplicates = duplicateWindow
-	cfg.MaxBytes = usageMaxBytes
-	cfg.SubjectTransform = &jetstream.SubjectTransformConfig{
-		Source:      "usage.*.*.*",
-		Destination: fmt.Sprintf("usage.part.{{partition(%d,2,3)}}.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}", s.settings.Partitions),
-	}
-	if limit := s.js.Conn().MaxPayload(); limit > 2*headerRoom {
-		cfg.MaxMsgSize = int32(min(limit-headerRoom, 1<<30)) //nolint:gosec // bounded by the constant
-	}
-	return cfg
-}
-
-func (s *Streams) journalConfig() jetstream.StreamConfig {
-	cfg := s.config(JournalStream, "usage.journal.*.*")
-	cfg.Description = "meterworker: who owns which partition, what may have been sent, what became of it"
-	cfg.MaxAge = journalAge
-	cfg.Duplicates = duplicateWindow
-	return cfg
-}
-
-func (s *Streams) dlqConfig() jetstream.StreamConfig {
-	cfg := s.config(DLQStream, "usage.dlq.*.*")
-	cfg.Description = "meterworker: dead letters, for people"
-	cfg.Duplicates = duplicateWindow
-	return cfg
-}
-
-func (s *Streams) config(name string, subjects ...string) jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name: name, Subjects: subjects, Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
-		Discard: jetstream.DiscardNew, Replicas: s.settings.Replicas, MaxBytes: -1, MaxMsgs: -1,
-		Metadata: map[string]string{
-			metaMode: s.settings.Mode, metaPartitions: strconv.Itoa(s.settings.Partitions),
-			metaFormat: formatVersion, metaEpoch: s.epoch,
-		},
-	}
-}
-
-// ensure returns the stream, created or checked.
-func (s *Streams) ensure(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
-	ctx, cancel := context.WithTimeout(ctx, 4*callTimeout)
-	defer cancel()
-	stream, err := s.js.Stream(ctx, want.Name)
-	switch {
-	case errors.Is(err, jetstream.ErrStreamNotFound) && s.settings.Manage:
-		stream, err := s.create(ctx, want)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			return s.ensure(ctx, want) // another replica was faster
-		}
-		return stream, err
-	case errors.Is(err, jetstream.ErrStreamNotFound):
-		return nil, &Refused{[]string{fmt.Sprintf("stream %s does not exist; create it, or set METERWORKER_MANAGE_STREAMS=true", want.Name)}}
-	case err != nil:
-		return nil, fmt.Errorf("look up stream %s: %w", want.Name, err)
-	}
-	if problems := check(stream.CachedInfo(), want); len(problems) > 0 {
-		return nil, &Refused{problems}
-	}
-	return s.stamp(ctx, stream, want)
-}
-
-func (s *Streams) create(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
-	if want.Name == UsageStream {
-		return s.createUsage(ctx, want)
-	}
-	stream, err := s.js.CreateStream(ctx, want)
+// unchanged refuses a USAGE stream that was deleted and made anew while we ran: its
+// sequences start again, and the journal would take new messages for old ones.
+func (s *Streams) unchanged(ctx context.Context) error {
+	info, err := s.usage.Info(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("create stream %s: %w", want.Name, err)
+		return fmt.Errorf("look up stream %s: %w", UsageStream, err)
 	}
-	return stream, nil
-}
-
-// createUsage finds the largest size limit that leaves half of it again for the
-// journal and the dead letters: those must be able to write when USAGE is full.
-func (s *Streams) createUsage(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
-	want.Metadata[metaEpoch] = newEpoch()
-	for size := int64(usageMaxBytes); ; size /= 2 {
-		want.MaxBytes = size + size/2
-		_, err := s.js.CreateStream(ctx, want)
-		if err == nil {
-			want.MaxBytes = size
-			return s.shrink(ctx, want)
-		}
-		if !isNoRoom(err) || size/2 < usageLeastBytes {
-			return nil, fmt.Errorf("create stream %s with room for %d MiB: %w", want.Name, size>>20, err)
-		}
+	if epoch := epochOf(info); epoch != s.epoch {
+		return &Refused{[]string{fmt.Sprintf("stream %s: metadata epoch is %s, it was %s when this worker started: the stream was recreated; recreate %s and %s too, and start again",
+			UsageStream, epoch, s.epoch, JournalStream, DLQStream)}}
 	}
-}
-
-func (s *Streams) shrink(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
-	stream, err := s.js.UpdateStream(ctx, want)
-	if err != nil {
-		return nil, fmt.Errorf("set the size limit of stream %s: %w", want.Name, err)
-	}
-	return stream, nil
-}
-
-// Error codes of JetStream for a limit that does not fit.
-const (
-	codeNoStorage     = 10047
-	codeAccountLimits = 10002
-	codeNoPeers       = 10005
-)
-
-func isNoRoom(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) &&
-		(api.ErrorCode == codeNoStorage || api.ErrorCode == codeAccountLimits || api.ErrorCode == codeNoPeers)
-}
-
-func newEpoch() string {
-	var b [5]byte
-	_, _ = rand.Read(b[:])
-	return hex.EncodeToString(b[:])
-}
-
-// stamp adds our metadata, and to USAGE the bound on a message's size, where a
-// stream was made by somebody else.
-func (s *Streams) stamp(ctx context.Context, stream jetstream.Stream, want jetstream.StreamConfig) (jetstream.Stream, error) {
-	have := stream.CachedInfo().Config
-	missing := false
-	if have.Metadata == nil {
-		have.Metadata = map[string]string{}
-	}
-	for _, key := range slices.Sorted(maps.Keys(want.Metadata)) {
-		if have.Metadata[key] == "" && want.Metadata[key] != "" {
-			have.Metadata[key], missing = want.Metadata[key], true
-		}
-	}
-	if want.Name == UsageStream && have.Metadata[metaEpoch] == "" {
-		have.Metadata[metaEpoch], missing = newEpoch(), true
-	}
-	if want.MaxMsgSize > 0 && (have.MaxMsgSize <= 0 || have.MaxMsgSize > want.MaxMsgSize) {
-		have.MaxMsgSize, missing = want.MaxMsgSize, true
-	}
-	if !missing || !s.settings.Manage {
-		return stream, nil
-	}
-	stream, err := s.js.UpdateStream(ctx, have)
-	if err != nil {
-		return nil, fmt.Errorf("stamp stream %s: %w", want.Name, err)
-	}
-	return stream, nil
+	return nil
 }

@@ -30,7 +30,7 @@ func (s *Streams) Trim(ctx context.Context, p *Partition, resolved uint64, cutof
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	err = s.usage.Purge(ctx, jetstream.WithPurgeSubject(fmt.Sprintf("usage.part.%d.>", p.number)), jetstream.WithPurgeSequence(below))
+	err = s.usage.Purge(ctx, jetstream.WithPurgeSubject(partitionSubjects(p.number)), jetstream.WithPurgeSequence(below))
 	if err != nil {
 		return fmt.Errorf("trim partition %d: %w", p.number, err)
 	}
@@ -43,7 +43,7 @@ func (s *Streams) firstSince(ctx context.Context, partition int, t time.Time) (u
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	consumer, err := s.usage.CreateConsumer(ctx, jetstream.ConsumerConfig{
-		FilterSubject: fmt.Sprintf("usage.part.%d.>", partition), AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true,
+		FilterSubject: partitionSubjects(partition), AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true,
 		DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &t,
 		MemoryStorage: true, Replicas: 1, InactiveThreshold: 30 * time.Second,
 	})

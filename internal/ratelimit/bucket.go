@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -74,11 +75,9 @@ const (
 type Permit struct {
 	bucket *Bucket
 	grant  chan struct{} // closed when granted
-	since  time.Time
-	at     time.Time // when it was granted
-	over   bool      // done, expired, or no longer waited for; guarded by bucket.mu
-
-	another *Permit // what replaced it when it had expired
+	since  time.Time     // when it was asked for
+	at     time.Time     // when it was granted; guarded by bucket.mu
+	done   bool          // guarded by bucket.mu
 }
 
 // NewBucket returns a bucket that spends what the lessor leases; granted is
@@ -101,43 +100,77 @@ func (b *Bucket) Take(ctx context.Context) (*Permit, error) {
 	case <-p.grant:
 		return p, nil
 	case <-ctx.Done():
-		p.Done()
+		b.abandon(p)
 		return nil, fmt.Errorf("waiting for a permit: %w", ctx.Err())
 	}
 }
 
-// Spend is the last look at the permit before the request is written. When it
-// has expired meanwhile, Spend waits for another one.
-func (p *Permit) Spend(ctx context.Context) error {
-	if p.fresh() {
-		return nil
-	}
-	another, err := p.bucket.Take(ctx)
-	if err != nil {
-		return err
-	}
-	p.bucket.mu.Lock()
-	p.another = another
-	p.bucket.mu.Unlock()
-	return nil
+// abandon takes a waiter out, wherever it stands; one that was granted in the same
+// instant is done.
+func (b *Bucket) abandon(p *Permit) {
+	b.mu.Lock()
+	b.waiting = slices.DeleteFunc(b.waiting, func(other *Permit) bool { return other == p })
+	b.mu.Unlock()
+	p.Done()
 }
 
-func (p *Permit) fresh() bool {
+var errDone = errors.New("the permit is done")
+
+// Spend is the last look at the permit before the request is written. When it
+// has expired meanwhile, Spend waits for another one, behind all others, until it has
+// one in time. It fails with ctx, and after Done.
+func (p *Permit) Spend(ctx context.Context) error {
+	for {
+		fresh, err := p.fresh()
+		if fresh || err != nil {
+			return err
+		}
+		another, err := p.bucket.Take(ctx)
+		if err != nil {
+			return err
+		}
+		p.become(another)
+	}
+}
+
+func (p *Permit) fresh() (bool, error) {
 	p.bucket.mu.Lock()
 	defer p.bucket.mu.Unlock()
-	return !p.over && time.Since(p.at) <= permitLife
+	if p.done {
+		return false, errDone
+	}
+	return time.Since(p.at) <= permitLife, nil
+}
+
+// become puts p in the place of another permit.
+func (p *Permit) become(another *Permit) {
+	b := p.bucket
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.forget(p)
+	if p.done {
+		b.forget(another)
+		return
+	}
+	p.at = another.at
+	if i := slices.Index(b.unspent, another); i >= 0 {
+		b.unspent[i] = p
+	}
 }
 
 // Done says that the request is written or will not be. A permit that was not
-// spent is lost: permits are never saved up.
+// spent is lost: permits are never saved up. It may be called more than once.
 func (p *Permit) Done() {
 	b := p.bucket
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for ; p != nil; p = p.another {
-		p.over = true
-		b.unspent = slices.DeleteFunc(b.unspent, func(other *Permit) bool { return other == p })
-	}
+	p.done = true
+	b.forget(p)
+}
+
+// forget takes the permit off the unspent ones. b.mu is held.
+func (b *Bucket) forget(p *Permit) {
+	b.unspent = slices.DeleteFunc(b.unspent, func(other *Permit) bool { return other == p })
 	signal(b.spent)
 }
 
@@ -174,7 +207,7 @@ func (b *Bucket) spend(ctx context.Context, lease Lease) {
 		b.limiter.SetBurst(burst(lease.Rate))
 	}
 	for range lease.Permits {
-		if b.demand() == 0 || !b.room(ctx) || time.Now().After(lease.Until) || b.limiter.Wait(ctx) != nil {
+		if !b.turn(ctx, lease.Until) {
 			return
 		}
 		b.grant(lease.Rate)
@@ -185,24 +218,36 @@ func burst(perSecond float64) int {
 	return int(math.Max(1, math.Min(maxBurst, perSecond/100)))
 }
 
-// room waits until few enough permits are unspent; those that have expired no
-// longer count. It reports false when ctx ended.
-func (b *Bucket) room(ctx context.Context) bool {
+// turn waits until the next permit may be granted: there is room among the unspent
+// ones, and a token. The token is taken when it is there, and not booked ahead:
+// one that was booked before the process froze would come on top of a full burst
+// when it wakes. turn reports false when nobody waits, the lease is over, or ctx.
+func (b *Bucket) turn(ctx context.Context, until time.Time) bool {
 	for {
-		wait := b.expire(time.Now())
-		if wait == 0 {
-			return ctx.Err() == nil
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-b.spent:
-		case <-ctx.Done():
-		}
-		timer.Stop()
-		if ctx.Err() != nil {
+		now := time.Now()
+		if ctx.Err() != nil || now.After(until) || b.demand() == 0 {
 			return false
 		}
+		if wait := b.expire(now); wait > 0 {
+			pause(ctx, wait, b.spent)
+			continue
+		}
+		if b.limiter.AllowN(now, 1) {
+			return true
+		}
+		missing := 1 - b.limiter.TokensAt(now)
+		pause(ctx, max(time.Duration(missing/float64(b.limiter.Limit())*float64(time.Second)), time.Microsecond), nil)
+	}
+}
+
+// pause waits for the duration, or less when early is signalled or ctx ends.
+func pause(ctx context.Context, d time.Duration, early <-chan struct{}) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-early:
+	case <-ctx.Done():
 	}
 }
 
@@ -212,39 +257,33 @@ func (b *Bucket) expire(now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for len(b.unspent) > 0 && now.Sub(b.unspent[0].at) > permitLife {
-		b.unspent[0].over = true
 		b.unspent = b.unspent[1:]
 	}
 	if len(b.unspent) < maxUnspent {
 		return 0
 	}
-	return permitLife - now.Sub(b.unspent[0].at) + time.Millisecond
+	return permitLife - now.Sub(b.unspent[0].at) + time.Nanosecond
 }
 
+// grant gives the next permit to whoever has waited longest.
 func (b *Bucket) grant(perSecond float64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.waiting) > 0 {
-		p := b.waiting[0]
-		b.waiting = b.waiting[1:]
-		if p.over {
-			continue
-		}
-		p.at = time.Now()
-		b.unspent = append(b.unspent, p)
-		close(p.grant)
-		b.granted(p.at.Sub(p.since), perSecond)
-		return
+	if len(b.waiting) == 0 {
+		return // the last one has just left
 	}
+	p := b.waiting[0]
+	b.waiting = b.waiting[1:]
+	p.at = time.Now()
+	b.unspent = append(b.unspent, p)
+	close(p.grant)
+	b.granted(p.at.Sub(p.since), perSecond)
 }
 
-// demand counts the waiters, after dropping those at the front that have left.
+// demand is how many wait.
 func (b *Bucket) demand() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.waiting) > 0 && b.waiting[0].over {
-		b.waiting = b.waiting[1:]
-	}
 	return len(b.waiting)
 }
 

@@ -60,13 +60,19 @@ func (l *Lanes) Offer(key string, work func()) (again time.Duration, taken bool)
 	return current.handBack(time.Now()), false
 }
 
+// handBack is the delay until half of the queue is done, and one turn more for each
+// that was handed back before. Turns that would come later than maxHandBack start
+// over at half of it: else they would all come at once.
 func (c *lane) handBack(now time.Time) time.Duration {
-	earliest := now.Add(time.Duration(len(c.queue)/2) * c.pace)
+	earliest := now.Add(min(time.Duration(len(c.queue)/2)*c.pace, maxHandBack/2))
 	if c.turn.Before(earliest) {
 		c.turn = earliest
 	}
-	c.turn = c.turn.Add(c.pace)
-	return min(max(c.turn.Sub(now), minHandBack), maxHandBack)
+	c.turn = c.turn.Add(min(c.pace, maxHandBack/20))
+	if c.turn.Sub(now) > maxHandBack {
+		c.turn = now.Add(maxHandBack / 2)
+	}
+	return max(c.turn.Sub(now), minHandBack)
 }
 
 // Wait returns when no lane is busy. Nothing may be offered meanwhile.
@@ -101,6 +107,7 @@ func (l *Lanes) next(key string, current *lane) func() {
 func (l *Lanes) done(current *lane, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	current.queue[0] = nil // let go of what it holds
 	current.queue = current.queue[1:]
 	current.pace = (7*current.pace + took) / 8
 }

@@ -19,9 +19,12 @@ const (
 	callTimeout = 5 * time.Second
 	metaEpoch   = "epoch" // where package outbox stamps its streams
 
-	// pageSize bounds the letters in memory: 64 of the largest that a server
-	// takes by default (1 MiB) are 64 MiB.
-	pageSize = 64
+	// pageSize bounds the letters in memory: 32 of the largest that a server takes
+	// by default (1 MiB) are half of what the client keeps for a slow reader.
+	pageSize = 32
+
+	// pageTimeout bounds the wait for a page whose letters are there.
+	pageTimeout = 5 * time.Second
 
 	// consumerLife is how long the server keeps a reader that asks for nothing, as
 	// while somebody scrolls. A longer pause costs a new one.
@@ -109,7 +112,7 @@ func (l *Letters) Each(ctx context.Context, f Filter, visit func(Letter) error) 
 			return err
 		}
 		if r.next > from {
-			tries = 1
+			tries = 0
 		}
 		if tries >= mostTries || pause(ctx, tries) != nil {
 			return fmt.Errorf("read dead letters from %d on: %w", r.next, err)
@@ -128,7 +131,8 @@ func (l *Letters) last(ctx context.Context) (uint64, error) {
 	return info.State.LastSeq, nil
 }
 
-// pause waits longer with each try, about 3 s in all: a leader change is over by then.
+// pause waits longer with each try that came to nothing, about 3 s in all: a leader
+// change is over by then.
 func pause(ctx context.Context, tries int) error {
 	timer := time.NewTimer(time.Duration(tries) * 300 * time.Millisecond)
 	defer timer.Stop()

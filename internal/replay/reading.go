@@ -18,9 +18,15 @@ type reading struct {
 	next    uint64 // the first letter that was not looked at yet
 	visited int
 	stopped bool // by visit, or by the limit
+
+	delivered uint64 // by the present consumer
 }
 
 func (r *reading) done() bool { return r.stopped || r.next > r.filter.Through }
+
+// errGap says that a reader must be replaced: it does not acknowledge, so what got
+// lost on the way to us does not come again.
+var errGap = errors.New("letters got lost on the way")
 
 // read visits letters with one consumer, to the end if nothing comes between.
 func (r *reading) read(ctx context.Context) error {
@@ -28,17 +34,11 @@ func (r *reading) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	name := consumer.CachedInfo().Name
-	defer r.letters.forget(ctx, name)
+	defer r.letters.forget(ctx, consumer.CachedInfo().Name)
+	r.delivered = 0
 	for pending := consumer.CachedInfo().NumPending; pending > 0 && !r.done(); {
-		read, left, err := r.page(ctx, consumer, int(min(pending, pageSize)))
-		if err != nil {
+		if pending, err = r.page(ctx, consumer, int(min(pending, pageSize))); err != nil {
 			return err
-		}
-		if pending = left; read == 0 { // deleted under our eyes
-			if pending, err = r.pending(ctx, consumer); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -58,30 +58,34 @@ func (r *reading) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	return consumer, nil
 }
 
-// page fetches at most n letters and visits those selected. left is how many the
-// server has after them.
-func (r *reading) page(ctx context.Context, consumer jetstream.Consumer, n int) (read int, left uint64, err error) {
-	fetching, cancel := context.WithTimeout(ctx, callTimeout)
+// page fetches n letters and visits those selected. left is how many the server
+// has after them.
+func (r *reading) page(ctx context.Context, consumer jetstream.Consumer, n int) (left uint64, err error) {
+	fetching, cancel := context.WithTimeout(ctx, pageTimeout)
 	defer cancel() // ends the fetch where visit ends the page
 	batch, err := consumer.Fetch(n, jetstream.FetchContext(fetching))
 	if err != nil {
-		return 0, 0, fmt.Errorf("fetch: %w", err)
+		return 0, fmt.Errorf("fetch: %w", err)
 	}
+	read := 0
 	for m := range batch.Messages() {
 		meta, err := m.Metadata()
 		if err != nil {
-			return read, left, fmt.Errorf("fetch: %w", err)
+			return 0, fmt.Errorf("fetch: %w", err)
+		}
+		if r.delivered++; meta.Sequence.Consumer != r.delivered {
+			return 0, errGap
 		}
 		read, left = read+1, meta.NumPending
 		letter := newLetter(meta.Sequence.Stream, r.letters.epoch, m.Subject(), m.Headers(), m.Data(), meta.Timestamp)
 		if err := r.take(ctx, letter); err != nil || r.done() {
-			return read, left, err
+			return 0, err
 		}
 	}
-	if err := batch.Error(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		return read, left, fmt.Errorf("fetch: %w", err)
+	if read < n { // late, lost, or deleted under our eyes: a new reader knows
+		return 0, errors.Join(ctx.Err(), batch.Error(), errGap)
 	}
-	return read, left, ctx.Err()
+	return left, ctx.Err()
 }
 
 // take looks at one letter.
@@ -96,16 +100,6 @@ func (r *reading) take(ctx context.Context, letter Letter) error {
 	r.visited++
 	r.stopped = r.visited == r.filter.Limit
 	return ctx.Err()
-}
-
-func (r *reading) pending(ctx context.Context, consumer jetstream.Consumer) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	info, err := consumer.Info(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("look up the reader: %w", err)
-	}
-	return info.NumPending, nil
 }
 
 // forget deletes the reader; the server does so by itself after consumerLife.

@@ -1,0 +1,139 @@
+package journal
+
+import (
+	"errors"
+	"slices"
+	"time"
+)
+
+// MinMemory is the least time that the ledger remembers deliveries: Stripe's 24 h
+// and an hour of margin. Below it the worker stops rather than guess.
+const MinMemory = 25 * time.Hour
+
+// ErrMemory says that the ledger cannot stay under its cap without forgetting
+// what Stripe forgets too.
+var ErrMemory = errors.New("the ledger is over METERWORKER_LEDGER_MAX_BYTES and may not forget the last 25 hours; give it more memory, more workers or more partitions")
+
+// day holds what was recorded on one UTC day of server time.
+type day struct {
+	number    int64
+	delivered map[uint64]delivery
+	dead      map[uint64]uint64 // hash of the body, by sequence
+}
+
+// Bytes of memory an entry costs, estimated from Go's map layout (key, value,
+// control byte, load factor 7/8, growth by doubling: three quarters full on
+// average). Used for the cap only.
+const (
+	bytesDelivered = 40
+	bytesDead      = 32
+	bytesAttempt   = 120
+	bytesDying     = 1200
+)
+
+const dayLength = 24 * time.Hour
+
+func dayNumber(t time.Time) int64 { return t.Unix() / int64(dayLength/time.Second) }
+
+// day returns the table for stamp. Stamps come in order but for clock steps, so
+// an older day than the newest is written to the newest: it is then kept longer,
+// never shorter.
+func (l *Ledger) day(stamp time.Time) *day {
+	number := dayNumber(stamp)
+	if n := len(l.days); n > 0 && l.days[n-1].number >= number {
+		return l.days[n-1]
+	}
+	d := &day{number: number, delivered: map[uint64]delivery{}, dead: map[uint64]uint64{}}
+	l.days = append(l.days, d)
+	return d
+}
+
+// Expire drops days and attempts older than window, by server time now. What had a
+// timestamp from back then is [Forgotten] from now on: with a window shorter than
+// the 35 days that Stripe accepts, it could be billed again.
+func (l *Ledger) Expire(now time.Time, window time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	oldest := dayNumber(now.Add(-window))
+	for len(l.days) > 0 && l.days[0].number < oldest {
+		l.dropDay()
+	}
+	for key, attempts := range l.unknown {
+		kept := attempts[:0]
+		for _, a := range attempts {
+			if now.Sub(a.stamp) <= window {
+				kept = append(kept, a)
+			} else {
+				l.forget(a.stamp.Add(maxAhead))
+			}
+		}
+		l.attempts -= len(attempts) - len(kept)
+		l.unknown[key] = kept
+		if len(kept) == 0 {
+			delete(l.unknown, key)
+		}
+	}
+}
+
+// Shrink drops the oldest days until the ledger is at most limit bytes. It
+// returns the number of identifiers that it forgot, and ErrMemory when the rest
+// is younger than MinMemory and still too much.
+func (l *Ledger) Shrink(limit int64, now time.Time) (forgotten int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.size() > limit {
+		if len(l.days) == 0 || !l.days[0].end().Before(now.Add(-MinMemory)) {
+			return forgotten, ErrMemory
+		}
+		forgotten += len(l.days[0].delivered)
+		l.dropDay()
+	}
+	return forgotten, nil
+}
+
+func (l *Ledger) dropDay() {
+	l.forget(l.days[0].end())
+	l.days = slices.Delete(l.days, 0, 1) // clears the freed element, so that the tables go
+}
+
+// forget notes that events with timestamps before until may not be known any more.
+func (l *Ledger) forget(until time.Time) {
+	if until.After(l.horizon) {
+		l.horizon = until
+	}
+}
+
+// Horizon is the event timestamp before which [Ledger.Lookup] answers [Forgotten]
+// instead of [Fresh]; zero while nothing was dropped.
+func (l *Ledger) Horizon() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.horizon
+}
+
+// maxAhead is how far an event's timestamp may lie after its delivery: Stripe's
+// five minutes, and as much for clocks that disagree.
+const maxAhead = 10 * time.Minute
+
+// end is the latest timestamp that an event delivered on the day may have.
+func (d *day) end() time.Time {
+	return time.Unix((d.number+1)*int64(dayLength/time.Second), 0).Add(maxAhead)
+}
+
+// Size is the estimated memory in bytes, and the number of identifiers known.
+func (l *Ledger) Size() (bytes int64, identifiers int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, d := range l.days {
+		identifiers += len(d.delivered)
+	}
+	return l.size(), identifiers
+}
+
+func (l *Ledger) size() int64 {
+	n := l.attempts*bytesAttempt + len(l.dying)*bytesDying
+	for _, d := range l.days {
+		n += len(d.delivered)*bytesDelivered + len(d.dead)*bytesDead
+	}
+	return int64(n)
+}

@@ -1,0 +1,187 @@
+package journal
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+// oneADay is a ledger with a delivery and a dead letter a day, at 13:00, and an
+// unknown attempt: n of each, the last one on the day of noon. Day i has sequence
+// and key i, day 0 being the oldest.
+func oneADay(n int) *Ledger {
+	l := newLedger()
+	for i := range n {
+		at, id := dayOf(n, i), uint64(i) //nolint:gosec // small
+		l.apply(Entry{Sequence: id, Key: id, Fingerprint: content, State: Delivered}, at)
+		l.apply(Entry{Sequence: id + 1000, Key: body, State: Dead}, at)
+		l.apply(Entry{Sequence: id + 2000, Key: id + 2000, State: Unknown, T0: at}, at)
+	}
+	l.settle(claimedAt(noon, 0))
+	return l
+}
+
+func dayOf(n, i int) time.Time { return noon.Add(time.Hour).AddDate(0, 0, i-n+1) }
+
+// about asks about the identifier of day i as another sequence, with an event that
+// has the timestamp of its delivery.
+func about(n, i int) Question {
+	return Question{Sequence: 5000, Key: uint64(i), Fingerprint: content, EventTime: dayOf(n, i)} //nolint:gosec // small
+}
+
+func expectVerdicts(t *testing.T, l *Ledger, n, dropped int) {
+	t.Helper()
+	for i := range n {
+		want, buried := DeliveredBefore, WasBuried
+		if i < dropped {
+			want, buried = Forgotten, Forgotten
+		}
+		if got := l.Lookup(about(n, i), noon).Verdict; got != want {
+			t.Errorf("delivery of day %d of %d: %s, want %s", i, n, got, want)
+		}
+		q := Question{Sequence: uint64(i) + 1000, Key: 9999, Body: body, EventTime: dayOf(n, i)} //nolint:gosec // small
+		if got := l.Lookup(q, noon).Verdict; got != buried {
+			t.Errorf("dead letter of day %d of %d: %s, want %s", i, n, got, buried)
+		}
+	}
+}
+
+func TestExpireDropsWholeDaysAndOldAttempts(t *testing.T) {
+	l := oneADay(6)
+	expectVerdicts(t, l, 6, 0)
+	l.Expire(noon.Add(time.Hour), 72*time.Hour)
+	expectVerdicts(t, l, 6, 2) // today and three days before it
+	for i := range 6 {
+		q := Question{Sequence: 5000, Key: uint64(i) + 2000, EventTime: dayOf(6, i)} //nolint:gosec // small
+		known, kept := l.Lookup(q, noon), i >= 2
+		if known.Unknown != kept || (known.Verdict == Forgotten) != !kept {
+			t.Errorf("attempt of day %d: %s, unknown %t", i, known.Verdict, known.Unknown)
+		}
+	}
+	if _, identifiers := l.Size(); identifiers != 4 {
+		t.Errorf("%d identifiers are left, want 4", identifiers)
+	}
+}
+
+func TestNothingIsForgottenBeforeSomethingWasDropped(t *testing.T) {
+	l := oneADay(2)
+	l.Expire(noon, 36*24*time.Hour)
+	if _, err := l.Shrink(1<<20, noon); err != nil || !l.Horizon().IsZero() {
+		t.Fatalf("%v, horizon %v", err, l.Horizon())
+	}
+	q := Question{Sequence: 1, Key: 4242, EventTime: noon.AddDate(0, -1, 0)}
+	if got := l.Lookup(q, noon).Verdict; got != Fresh {
+		t.Errorf("a backfill on the second day is %s, want %s", got, Fresh)
+	}
+}
+
+func TestHorizonIsPastEverythingThatWasDropped(t *testing.T) {
+	l := oneADay(6)
+	l.Expire(noon.Add(time.Hour), 72*time.Hour)
+	midnight := time.Date(2025, 10, 13, 0, 0, 0, 0, time.UTC)
+	// The last attempt that was dropped was at 13:00 on the day before, so the day decides.
+	if want := midnight.Add(maxAhead); !l.Horizon().Equal(want) {
+		t.Fatalf("horizon %v, want %v", l.Horizon(), want)
+	}
+	for _, test := range []struct {
+		at   time.Time
+		want Verdict
+	}{{l.Horizon().Add(-time.Second), Forgotten}, {l.Horizon(), Fresh}} {
+		if got := l.Lookup(Question{Key: 4242, EventTime: test.at}, noon).Verdict; got != test.want {
+			t.Errorf("event of %v is %s, want %s", test.at, got, test.want)
+		}
+	}
+}
+
+func TestShrinkDropsTheOldestDaysFirst(t *testing.T) {
+	l := oneADay(6)
+	size, _ := l.Size()
+	perDay := int64(bytesDelivered + bytesDead)
+	for dropped := range 4 {
+		n, err := l.Shrink(size-int64(dropped)*perDay, noon)
+		if want := min(dropped, 1); err != nil || n != want {
+			t.Fatalf("%d identifiers forgotten, %v; want %d", n, err, want)
+		}
+		expectVerdicts(t, l, 6, dropped)
+	}
+}
+
+// The youngest day that may go ended 25 h and the lead of timestamps ago.
+func TestShrinkKeeps25Hours(t *testing.T) {
+	end := time.Date(2025, 10, 16, 0, 0, 0, 0, time.UTC)
+	tests := []struct {
+		name string
+		now  time.Time
+		err  error
+	}{
+		{"the day has just ended", end, ErrMemory},
+		{"24 h ago", end.Add(24 * time.Hour), ErrMemory},
+		{"25 h ago", end.Add(MinMemory), ErrMemory},
+		{"25 h and the lead ago", end.Add(MinMemory + maxAhead), ErrMemory},
+		{"a second more", end.Add(MinMemory + maxAhead + time.Second), nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			l := newLedger()
+			l.apply(Entry{Sequence: 4, Key: key, Fingerprint: content, State: Delivered}, end.Add(-time.Second))
+			n, err := l.Shrink(0, test.now)
+			if !errors.Is(err, test.err) {
+				t.Fatalf("%v, want %v", err, test.err)
+			}
+			want := DeliveredBefore
+			if err == nil {
+				want = Forgotten
+			}
+			q := ask()
+			q.EventTime = end.Add(-time.Minute)
+			if got := l.Lookup(q, noon).Verdict; got != want || (n == 1) != (err == nil) {
+				t.Errorf("%s, %d forgotten; want %s", got, n, want)
+			}
+		})
+	}
+}
+
+func TestShrinkCannotDropAttempts(t *testing.T) {
+	l := newLedger()
+	for i := range uint64(10) {
+		l.apply(Entry{Sequence: i, Key: i, State: Unknown, T0: noon}, noon)
+	}
+	l.settle(claimedAt(noon, 0))
+	if _, err := l.Shrink(9*bytesAttempt, noon.AddDate(0, 0, 20)); !errors.Is(err, ErrMemory) {
+		t.Fatalf("%v, want ErrMemory", err)
+	}
+	if _, err := l.Shrink(10*bytesAttempt, noon); err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(10) {
+		if !l.Lookup(Question{Key: i, EventTime: noon}, noon).Unknown {
+			t.Errorf("attempt %d is gone", i)
+		}
+	}
+}
+
+// A server's clock that was stepped back must not shorten the memory.
+func TestAStampOfThePastIsKeptWithTheNewestDay(t *testing.T) {
+	l := newLedger()
+	l.apply(Entry{Sequence: 1, Key: 1, Fingerprint: content, State: Delivered}, noon)
+	l.apply(Entry{Sequence: 2, Key: 2, Fingerprint: content, State: Delivered}, noon.AddDate(0, 0, -30))
+	l.settle(claimedAt(noon, 0))
+	l.Expire(noon.AddDate(0, 0, 10), 11*24*time.Hour)
+	q := Question{Sequence: 9, Key: 2, Fingerprint: content, EventTime: noon}
+	if got := l.Lookup(q, noon).Verdict; got != DeliveredBefore {
+		t.Errorf("%s, want %s", got, DeliveredBefore)
+	}
+}
+
+func TestSizeCountsWhatIsKept(t *testing.T) {
+	l := ledgerOf(delivered(1, content), dead(2, 1), unknown(3, content, time.Hour), announced(4, 1))
+	// The attempt is of the delivered identifier, but came later.
+	if bytes, n := l.Size(); n != 1 || bytes != bytesDelivered+bytesDead+bytesAttempt+bytesDying {
+		t.Errorf("%d bytes, %d identifiers", bytes, n)
+	}
+	l.apply(delivered(3, content).entry, noon)
+	l.apply(dead(4, 1).entry, noon)
+	if bytes, n := l.Size(); n != 1 || bytes != bytesDelivered+2*bytesDead {
+		t.Errorf("%d bytes, %d identifiers after the attempt was delivered and the letter stored", bytes, n)
+	}
+}
