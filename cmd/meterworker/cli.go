@@ -61,7 +61,7 @@ type usageError struct{ err error }
 
 // Error repeats what was wrong without what may be a key in an argument.
 func (e *usageError) Error() string {
-	return redact(e.err.Error()) + "\nRun `meterworker --help` or `meterworker <command> --help` for usage."
+	return escapeLines(redact(e.err.Error())) + "\nRun `meterworker --help` or `meterworker <command> --help` for usage."
 }
 
 // Unwrap is the parser's error.

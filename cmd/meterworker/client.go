@@ -75,24 +75,14 @@ func clientConfig(flags any, env environment) (Config, error) {
 }
 
 func clientOptions(cfg Config, warnings io.Writer) []nats.Option {
-	options := []nats.Option{
+	return append(credentials(cfg),
 		nats.Name("meterworker client"), nats.Timeout(dialTimeout),
-		nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectBufSize(-1),
+		nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond), nats.ReconnectBufSize(-1),
 		// A denied publish is heard of here only.
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			_, _ = fmt.Fprintf(warnings, "meterworker: warning: NATS: %s\n", printableLine(err.Error()))
 		}),
-	}
-	if cfg.NATSCreds != "" {
-		options = append(options, nats.UserCredentials(cfg.NATSCreds))
-	}
-	if cfg.NATSCA != "" {
-		options = append(options, nats.RootCAs(cfg.NATSCA))
-	}
-	if cfg.NATSCert != "" {
-		options = append(options, nats.ClientCert(cfg.NATSCert, cfg.NATSKey))
-	}
-	return options
+	)
 }
 
 // lockedWriter lets the connection's callbacks write beside the command.

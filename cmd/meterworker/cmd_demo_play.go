@@ -21,12 +21,6 @@ import (
 const (
 	demoProducers = 32 // publishing at once
 
-	// demoProcessors: a goroutine that waits for the disk keeps its processor for
-	// up to 10 ms, and the embedded server syncs every write. On 2 cores both were
-	// often kept, and requests that had waited arrived as bursts that a strict
-	// bucket refuses (up to 90 of 5,000); with 8 none was, at a load of 9, too.
-	demoProcessors = 8
-
 	// demoStartWithin bounds the time in which the workers must have shared the
 	// partitions; three need two beats, some five seconds.
 	demoStartWithin = 60 * time.Second
@@ -56,7 +50,7 @@ type demo struct {
 // play runs everything from the first start to the last stop and returns what
 // was found.
 func (d *demo) play(ctx context.Context) (evidence demoEvidence, err error) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(max(demoProcessors, runtime.GOMAXPROCS(0))))
+	defer runtime.GOMAXPROCS(roomToSync())
 	d.stage, err = openStage(ctx, d.log)
 	if err != nil {
 		return evidence, interrupted(ctx, err)
@@ -92,6 +86,7 @@ func (d *demo) deliver(working context.Context) error {
 	watch, end := context.WithCancel(working)
 	defer watching.Wait()
 	defer end()
+	d.screen.show(d.line())
 	watching.Go(func() { d.watch(watch) })
 	if !await(working, demoStartWithin, d.stage.shared) {
 		return cause(working, "the workers did not share the partitions in time")

@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	stdlog "log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -72,6 +73,9 @@ func (p *process) warn(warnings []string) {
 }
 
 func main() {
+	// net/http prints what a server sent out of turn, up to 4 KiB of a reply,
+	// through the standard logger. Ours is zap, and replies are never logged.
+	stdlog.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	// The first signal asks for an orderly end; after it the default is back,
 	// so that a second one ends the process at once.
