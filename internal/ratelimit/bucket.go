@@ -16,7 +16,7 @@ const (
 	// Margin is the share of the rate that is used. Pacing at 0.998 with a burst of
 	// a hundredth of the rate was never refused by a strict bucket of twice the
 	// burst, at 80 ± 20 ms; at 1.0 the clocks' difference alone is refused.
-	Margin = 0.998
+	Margin = 0.995
 
 	// maxBurst is the most permits that are granted at once: what the dispatcher
 	// has to catch up with after a late wake-up.

@@ -7,22 +7,38 @@ import (
 	"time"
 )
 
-// How the rate answers to refusals. A refusal cuts it by a little, more than
-// stormLeast of them in an interval by half of their share, a storm by half. Then it is
-// held, and recovers: fast while well below the rate that was refused, slowly near
-// it and above. Simulated against a strict bucket of 800/s and burst 20 with 80 ms to the
-// answer, 99.5 % of the limit is used and 0.05 % refused (TestLocalFindsAnUnknownLimit).
+// How the rate answers to refusals. Each is answered by a breath at once, in which
+// the server's bucket refills. A refusal cuts the rate by a little; refusals that go
+// on, interval after interval, cut it by half of their share, a storm by half. Then it is
+// held, and recovers: fast while well below the rate that was refused for long, slowly
+// near it and above, until that was too long ago to mean anything. So a server that had
+// a hiccup is not taken for one with a lower limit. Simulated use of the limit: 99.9 %
+// of an unknown 800/s (TestLocalFindsAnUnknownLimit), 98 % of one that stalls for up
+// to 50 ms every five seconds (TestServerThatStalls).
 const (
 	adjustEvery = 300 * time.Millisecond
 	trickleCut  = 0.005
 	stormCut    = 0.5
-	stormShare  = 0.3 // of the permits of one adjustment interval that were refused
-	stormLeast  = 5   // refusals in one interval, below which it is a trickle
+	stormShare  = 0.3  // of the permits of one adjustment interval that were refused
+	lastingFor  = 3    // intervals in a row with at least stormLeast and lastingPart refused
+	lastingPart = 0.02 // share of an interval's permits
+	stormLeast  = 5    // refusals in one interval, below which it is a trickle
 	holdFor     = 2 * time.Second
 	recoverStep = 0.005  // of the configured rate, each adjustEvery
 	probeStep   = 0.0002 // the same, from nearRefused of the refused rate on
 	nearRefused = 0.99
-	leastRate   = 1.0 // a second: the rate never falls below, so that recovery can be seen
+	trustFor    = time.Minute // how long the refused rate is kept in mind
+
+	// breath is how long no permits are granted after a refusal: at the rate it refills
+	// most of a bucket of 20 there. At most one every breathEvery, a round trip.
+	breath      = 15 * time.Millisecond
+	breathEvery = 150 * time.Millisecond
+
+	// lateAnswers is how long after a large cut refusals are taken for answers to what
+	// was sent before it: they cut a little only, and do not tell the refused rate.
+	lateAnswers = time.Second
+
+	leastRate = 1.0 // a second: the rate never falls below, so that recovery can be seen
 )
 
 // Local is the [Lessor] of a single process: the whole rate is its own.
@@ -33,7 +49,10 @@ type Local struct {
 	interval   time.Time // start of the current adjustment interval
 	leased     int       // permits in this interval
 	refused    int       // rate refusals in this interval
-	ceiling    float64   // rate at which Stripe last refused
+	lasting    int       // intervals in a row with many refusals
+	breathed   time.Time // time of the last breath
+	ceiling    float64   // rate that Stripe last refused for long
+	cutAt      time.Time // time of the last large cut
 	held       time.Time // no recovery before
 	paused     time.Time // no permits before
 }
@@ -86,7 +105,11 @@ func (l *Local) Throttled(now time.Time, retryAfter time.Duration) {
 	l.adjust(now)
 	l.refused++
 	l.held = now.Add(holdFor)
-	if until := now.Add(min(retryAfter, MaxPause)); retryAfter > 0 && until.After(l.paused) {
+	wait := min(retryAfter, MaxPause)
+	if wait <= 0 && now.Sub(l.breathed) >= breathEvery {
+		wait, l.breathed = breath, now
+	}
+	if until := now.Add(wait); wait > 0 && until.After(l.paused) {
 		l.paused = until
 	}
 }
@@ -107,9 +130,9 @@ func (l *Local) adjust(now time.Time) {
 		return
 	}
 	if l.refused > 0 {
-		l.ceiling = l.current
-		l.current *= 1 - l.cut()
+		l.current *= 1 - l.cut(now)
 	} else {
+		l.lasting = 0
 		l.raise(now)
 	}
 	l.current = min(max(l.current, min(leastRate, l.configured)), l.configured)
@@ -117,16 +140,27 @@ func (l *Local) adjust(now time.Time) {
 }
 
 // cut is the share of the rate that the interval's refusals cost.
-func (l *Local) cut() float64 {
+func (l *Local) cut(now time.Time) float64 {
 	share := float64(l.refused) / float64(max(l.leased, 1))
-	switch {
-	case l.refused < stormLeast:
-		return trickleCut
-	case share >= stormShare:
-		return stormCut
-	default:
-		return max(share/2, trickleCut)
+	late := now.Sub(l.cutAt) < lateAnswers
+	if l.ceiling < l.configured && !late {
+		l.ceiling = l.current // a lower limit is known: this is where it is
 	}
+	if l.refused < stormLeast || share < lastingPart {
+		l.lasting = 0
+		return trickleCut
+	}
+	l.lasting++
+	storm := share >= stormShare
+	if late || !storm && l.lasting < lastingFor {
+		return trickleCut
+	}
+	l.cutAt, l.ceiling, l.lasting = now, l.current, 0
+	if storm {
+		return stormCut
+	}
+	l.ceiling *= 1 - share/4
+	return max(share/2, trickleCut)
 }
 
 // raise lifts the rate by a step for each adjustEvery since the hold ended.
@@ -134,6 +168,9 @@ func (l *Local) raise(now time.Time) {
 	from := l.interval
 	if l.held.After(from) {
 		from = l.held
+	}
+	if now.Sub(l.held) > trustFor {
+		l.ceiling = l.configured
 	}
 	steps := float64(max(now.Sub(from), 0)) / float64(adjustEvery)
 	fast := max(nearRefused*l.ceiling-l.current, 0)
