@@ -55,9 +55,9 @@ func (c Class) MayHaveCounted() bool {
 	switch c {
 	case Refused, Throttled, Contended, NotSent, SetupFault, Duplicate, Accepted:
 		return false
-	default:
-		return true
+	case ServerFault, Unexpected, NoAnswer, ForeignReply:
 	}
+	return true
 }
 
 // Retry is Stripe's own word on whether to send again (Stripe-Should-Retry).

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
@@ -30,13 +31,13 @@ func TestServerFaults(t *testing.T) {
 		"with throttling and silence in it": {mixed, 7, 4, deadletter.ServerError},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				w.stripe.script["a"] = c.script
 				once(t, w, w.outbox.publish(subject("cus_1"), body("a", 7), nil))
 				check(t, "requests", len(w.stripe.made("a")), c.requests)
 				letters := w.letters.all()
-				check(t, "dead letters", len(letters), 1)
+				need(t, "dead letters", len(letters), 1)
 				check(t, "reason", letters[0].Reason, c.reason)
 				check(t, "outcome", letters[0].Outcome, deadletter.Unknown)
 				check(t, "attempts", letters[0].Attempts, c.attempts)
@@ -50,7 +51,7 @@ func TestServerFaults(t *testing.T) {
 func keys(t *testing.T, script ...reply) string {
 	t.Helper()
 	var out strings.Builder
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.stripe.script["a"] = script
 		once(t, w, w.outbox.publish(subject("cus_1"), body("a", 7), nil))
@@ -90,7 +91,7 @@ func TestIdempotencyKeys(t *testing.T) {
 }
 
 func TestANewLifeHasNewKeys(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.crash = crash{at: 2, performed: true} // the request
 		m := w.outbox.publish(subject("cus_1"), body("a", 7), nil)
@@ -116,14 +117,14 @@ func TestStorm(t *testing.T) {
 		throttled int
 	}{"429": {limited, 1000}, "429 with Retry-After": {after, 1000}, "409": {contended, 0}} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				for range 1000 {
 					w.stripe.script["a"] = append(w.stripe.script["a"], c.reply)
 				}
 				w.stripe.script["a"] = append(w.stripe.script["a"], failed, failed) // nothing was spent: two are left
 				once(t, w, w.outbox.publish(subject("cus_1"), body("a", 7), nil))
-				check(t, "dead letters", len(w.letters.all()), 0)
+				need(t, "dead letters", len(w.letters.all()), 0)
 				check(t, "counted", len(w.stripe.counted["a"]), 1)
 				check(t, "told to the bucket", len(w.permits.throttled), c.throttled)
 				if c.throttled > 0 {
@@ -151,7 +152,7 @@ func TestALaterRefusalDoesNotResolveAnEarlierUnknown(t *testing.T) {
 		"of a former life": {refusedForGood},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				m := w.outbox.publish(subject("cus_1"), body("a", 7), nil)
 				if len(script) == 1 { // dies right after the request
@@ -163,7 +164,7 @@ func TestALaterRefusalDoesNotResolveAnEarlierUnknown(t *testing.T) {
 				w.stripe.script["a"] = script
 				once(t, w, m)
 				letters := w.letters.all()
-				check(t, "dead letters", len(letters), 1)
+				need(t, "dead letters", len(letters), 1)
 				check(t, "reason", letters[0].Reason, deadletter.Rejected)
 				check(t, "outcome", letters[0].Outcome, deadletter.Unknown)
 				check(t, "request", letters[0].RequestID, "req_400")
@@ -173,7 +174,7 @@ func TestALaterRefusalDoesNotResolveAnEarlierUnknown(t *testing.T) {
 }
 
 func TestTheLetterOfARefusal(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.stripe.script["a"] = []reply{limited, refusedForGood}
 		m := w.outbox.publish(subject("cus_1"), body("a", 7), map[string]string{"Nats-Rollup": "all", "X-Producer": "p"})
@@ -200,7 +201,7 @@ func TestTheLetterOfARefusal(t *testing.T) {
 // TestAttemptCutShort: cut ends the request under way; its outcome is recorded as
 // unknown and the message handed back.
 func TestAttemptCutShort(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		slow := reply{Answer: okAnswer, counts: true, working: func(ctx context.Context) { _ = passOr(ctx, time.Hour) }}
 		w.stripe.script["a"] = []reply{slow}
@@ -215,6 +216,6 @@ func TestAttemptCutShort(t *testing.T) {
 		check(t, "effects", strings.Join(w.effects(), ", "), "intent, send, record unknown, nak")
 		once(t, w, m)
 		check(t, "counted", len(w.stripe.counted["a"]), 1)
-		check(t, "dead letters", len(w.letters.all()), 0)
+		need(t, "dead letters", len(w.letters.all()), 0)
 	})
 }

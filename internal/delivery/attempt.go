@@ -53,10 +53,9 @@ func (d *delivery) attempt(stop, cut context.Context) (answer Answer, refused re
 		return answer, refusedStopped
 	}
 	defer permit.Done()
-	r := &readiness{d: d, pass: pass, stop: stop, permit: permit}
-	answer = d.send(cut, r)
+	answer, refused = d.send(stop, cut, pass, permit)
 	d.conclude(answer)
-	return answer, r.refused
+	return answer, refused
 }
 
 // permit takes a permit; the turn among the next senders ends with it.
@@ -73,9 +72,9 @@ func (d *delivery) endTurn() {
 	}
 }
 
-// send makes the request. From its first line on a panic, or a process that
-// ends, leaves an attempt of unknown outcome.
-func (d *delivery) send(cut context.Context, r *readiness) Answer {
+// send makes the request, or says why not. From its first line on a panic, or a
+// process that ends, leaves an attempt of unknown outcome.
+func (d *delivery) send(stop, cut context.Context, pass Pass, permit Permit) (answer Answer, refused refusal) {
 	d.earlier = d.unknown
 	if d.unknown.IsZero() {
 		d.unknown = d.intent
@@ -85,49 +84,39 @@ func (d *delivery) send(cut context.Context, r *readiness) Answer {
 	d.letter.Attempts++ // taken back by conclude where Stripe has not executed it
 	d.w.metrics.InFlight.Inc()
 	defer d.w.metrics.InFlight.Dec()
-	answer := d.w.sender.Send(cut, Attempt{Event: d.event, IdempotencyKey: d.idempotencyKey(), Ready: r.ready, Written: r.permit.Done})
+	ready := func(ctx context.Context) error {
+		if refused = d.ready(ctx, stop, pass, permit); refused != notRefused {
+			return errNotReady
+		}
+		return nil
+	}
+	answer = d.w.sender.Send(cut, Attempt{Event: d.event, IdempotencyKey: d.idempotencyKey(), Ready: ready, Written: permit.Done})
 	metrics.Since(d.w.metrics.StripeSeconds, began)
-	return answer
-}
-
-// readiness is the last look before the first byte.
-type readiness struct {
-	d       *delivery
-	pass    Pass
-	stop    context.Context
-	permit  Permit
-	refused refusal
+	return answer, refused
 }
 
 var errNotReady = errors.New("not sent: it may no longer be")
 
-// ready is called when the connection is there. The permit is spent; then the
-// gate and the ages are looked at, last of all, because everything before may
-// have taken any time.
-func (r *readiness) ready(ctx context.Context) error {
-	r.refused = r.spend(ctx)
-	if r.refused == notRefused {
-		r.refused = r.d.w.gate.check(r.pass)
+// ready is the last look before the first byte: the connection is there. The
+// permit is spent; then the gate and the ages are looked at, last of all, because
+// everything before may have taken any time.
+func (d *delivery) ready(ctx, stop context.Context, pass Pass, permit Permit) refusal {
+	if spend(ctx, stop, permit) != nil || stop.Err() != nil {
+		return refusedStopped
 	}
-	if r.refused == notRefused {
-		r.refused = r.d.tooOld(time.Now())
+	if refused := d.w.gate.check(pass); refused != notRefused {
+		return refused
 	}
-	if r.refused != notRefused {
-		return errNotReady
-	}
-	return nil
+	return d.tooOld(time.Now())
 }
 
 // spend waits for another permit where this one has expired; that wait may be
 // minutes long (Retry-After), so that a drain ends it.
-func (r *readiness) spend(ctx context.Context) refusal {
+func spend(ctx, stop context.Context, permit Permit) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(r.stop, cancel)()
-	if r.permit.Spend(ctx) != nil || r.stop.Err() != nil {
-		return refusedStopped
-	}
-	return notRefused
+	defer context.AfterFunc(stop, cancel)()
+	return permit.Spend(ctx) //nolint:wrapcheck // only its presence matters
 }
 
 // tooOld compares the oldest possible attempt with the safe window. The open

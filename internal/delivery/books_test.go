@@ -55,8 +55,13 @@ func (w *world) units(disposition string) int {
 // anyReply is a random behaviour of Stripe.
 func anyReply(t *rapid.T) reply {
 	r := rapid.SampledFrom([]reply{
-		{}, {}, {}, limited, contended, failed, silent, strange, unsent, refusedForGood,
-		counted(failed), counted(silent), counted(strange), {panics: "before"}, {panics: "after"},
+		{},
+		{},
+		{},
+		limited, contended, failed, silent, strange, unsent, refusedForGood,
+		counted(failed), counted(silent), counted(strange),
+		{panics: "before"},
+		{panics: "after"},
 	}).Draw(t, "reply")
 	if rapid.Bool().Draw(t, "slow") {
 		r.working = func(ctx context.Context) { _ = passOr(ctx, 3*time.Second) }

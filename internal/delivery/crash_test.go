@@ -2,7 +2,9 @@ package delivery
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
@@ -33,7 +35,7 @@ func TestEveryCrashPoint(t *testing.T) {
 		for at := 1; at <= c.effect; at++ {
 			for _, performed := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%d/performed=%v", name, at, performed), func(t *testing.T) {
-					bubble(t, func(t *testing.T) { crashOnce(t, c.script, c.body, crash{at, performed}) })
+					synctest.Test(t, func(t *testing.T) { crashOnce(t, c.script, c.body, crash{at, performed}) })
 				})
 			}
 		}
@@ -84,19 +86,20 @@ func (w *world) judge(t *testing.T, m *stored) {
 // not sent again but goes to a person.
 func TestCrashBeyondTheSafeWindow(t *testing.T) {
 	for at, want := range map[int]int{1: 1, 2: 1} { // after the intent, after the request
-		bubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
 			w.crash = crash{at: at, performed: true}
 			m := w.outbox.publish(subject("cus_1"), body("a", 7), nil)
 			first := w.start()
 			<-first.served
 			first.drain()
-			requests := len(w.stripe.made(""))
+			requests, before := len(w.stripe.made("")), len(w.effects())
 			elapse(30 * time.Hour)
 			once(t, w, m)
 			check(t, "requests since", len(w.stripe.made("")), requests)
+			check(t, "effects since", strings.Join(w.effects()[before:], ", "), "record dying, publish, record dead, ack")
 			letters := w.letters.all()
-			check(t, "dead letters", len(letters), want)
+			need(t, "dead letters", len(letters), want)
 			check(t, "reason", letters[0].Reason, deadletter.Ambiguous)
 			check(t, "outcome", letters[0].Outcome, deadletter.Unknown)
 			check(t, "detail", letters[0].Detail, pastWindow)

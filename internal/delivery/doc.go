@@ -16,7 +16,8 @@
 //   - Throttling (429) and contention (409) never bury a message and never spend
 //     an attempt. A server error is tried three times in all.
 //   - Trouble with the set-up (credentials, route, mode) halts the worker and
-//     buries nothing.
+//     buries nothing; no request begins once the answer that shows it was read. An
+//     unproven key is tried by one request at a time.
 //   - A panic concerns one message: it is buried, the process goes on.
 //
 // The order is in [delivery.run]; each step has a file of its own: consult.go

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
@@ -25,13 +26,13 @@ func TestDuplicateAnswer(t *testing.T) {
 		"after something outside contract": {[]reply{strange, dup}, false, 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				w.cfg.AcceptForeign = c.accept
 				w.stripe.script["a"] = c.script
 				once(t, w, w.outbox.publish(subject("cus_1"), body("a", 7), nil))
 				letters := w.letters.all()
-				check(t, "dead letters", len(letters), c.dead)
+				need(t, "dead letters", len(letters), c.dead)
 				if len(letters) == 1 {
 					check(t, "reason", letters[0].Reason, deadletter.IdentifierConflict)
 					check(t, "outcome", letters[0].Outcome, deadletter.Refused)
@@ -44,13 +45,13 @@ func TestDuplicateAnswer(t *testing.T) {
 
 // TestPublishedTwice: one delivery and one duplicate, without a second request.
 func TestPublishedTwice(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		first := w.outbox.publish(subject("cus_1"), datedBody("a", "cus_1", 7, time.Now()), nil)
 		second := w.outbox.publish(subject("cus_1"), datedBody("a", "cus_1", 7, time.Now()), nil)
 		once(t, w, first)
 		check(t, "requests", len(w.stripe.made("")), 1)
-		check(t, "dead letters", len(w.letters.all()), 0)
+		need(t, "dead letters", len(w.letters.all()), 0)
 		check(t, "delivered", w.settledAs(Delivered), 1)
 		check(t, "duplicates", w.settledAs(Duplicated), 1)
 		check(t, "units delivered", w.units("delivered"), 7)
@@ -67,7 +68,7 @@ func TestPublishedTwice(t *testing.T) {
 
 // TestOtherContent: one billed, the other one to a person.
 func TestOtherContent(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		m := w.outbox.publish(subject("cus_1"), body("a", 7), nil)
 		w.outbox.publish(subject("cus_1"), body("a", 8), nil)
@@ -76,7 +77,7 @@ func TestOtherContent(t *testing.T) {
 		check(t, "requests", len(made), 1)
 		check(t, "value", made[0].value, "7")
 		letters := w.letters.all()
-		check(t, "dead letters", len(letters), 1)
+		need(t, "dead letters", len(letters), 1)
 		check(t, "reason", letters[0].Reason, deadletter.IdentifierConflict)
 		check(t, "outcome", letters[0].Outcome, deadletter.Refused)
 		check(t, "detail", letters[0].Detail, "the identifier was delivered with other content as sequence 1")
@@ -86,7 +87,7 @@ func TestOtherContent(t *testing.T) {
 // TestOtherContentWaitsForTheFirst: while the first one is undecided the other one
 // is handed back, and nothing of it is sent.
 func TestOtherContentWaitsForTheFirst(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.crash = crash{at: 2, performed: true} // the first one's request
 		first := w.outbox.publish(subject("cus_1"), body("a", 7), nil)
@@ -108,7 +109,7 @@ func TestOtherContentWaitsForTheFirst(t *testing.T) {
 		for _, r := range w.stripe.made("") {
 			check(t, "value", r.value, "7")
 		}
-		check(t, "dead letters", len(w.letters.all()), 1)
+		need(t, "dead letters", len(w.letters.all()), 1)
 		check(t, "reason", w.letters.all()[0].Reason, deadletter.IdentifierConflict)
 	})
 }
@@ -118,14 +119,14 @@ func TestOtherContentWaitsForTheFirst(t *testing.T) {
 // where foreign duplicates are accepted.
 func TestOtherContentAfterABuriedUnknown(t *testing.T) {
 	for _, accept := range []bool{false, true} {
-		bubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
 			w.cfg.AcceptForeign = accept
 			w.stripe.script["a"] = []reply{counted(failed), failed, failed}
 			once(t, w, w.outbox.publish(subject("cus_1"), body("a", 7), nil))
 			once(t, w, w.outbox.publish(subject("cus_1"), body("a", 8), nil))
 			letters := w.letters.all()
-			check(t, "dead letters", len(letters), 2)
+			need(t, "dead letters", len(letters), 2)
 			check(t, "first", letters[0].Reason, deadletter.ServerError)
 			check(t, "other", letters[1].Reason, deadletter.IdentifierConflict)
 			check(t, "the other was not counted", letters[1].Outcome, deadletter.Refused)
@@ -136,7 +137,7 @@ func TestOtherContentAfterABuriedUnknown(t *testing.T) {
 // TestOtherContentPastTheWindow: Stripe may have the first one and will have
 // forgotten it, so the other one may not be sent either.
 func TestOtherContentPastTheWindow(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.stripe.script["a"] = []reply{failed, failed, failed}
 		once(t, w, w.outbox.publish(subject("cus_1"), body("a", 7), nil))

@@ -23,8 +23,8 @@ type Gate struct {
 	changed func(state, reason string)
 
 	mu      sync.Mutex
-	reason  string // "" while closed
-	episode context.Context
+	reason  string          // "" while closed
+	episode context.Context //nolint:containedctx // it is no call's: it ends with the next halt
 	end     context.CancelFunc
 	resumed chan struct{} // closed while not halted
 
@@ -201,7 +201,7 @@ func (c Class) provesKey() bool {
 	switch c {
 	case Accepted, Duplicate, Refused, Throttled, Contended:
 		return true
-	default:
-		return false
+	case ServerFault, Unexpected, NoAnswer, NotSent, SetupFault, ForeignReply:
 	}
+	return false
 }

@@ -19,12 +19,6 @@ const (
 	epoch  = "e1"
 )
 
-// bubble runs a test on a clock of its own.
-func bubble(t *testing.T, f func(t *testing.T)) {
-	t.Helper()
-	synctest.Test(t, f)
-}
-
 // pass lets the bubble's clock run on.
 func pass(d time.Duration) { <-time.After(d) }
 
@@ -56,6 +50,15 @@ func datedBody(identifier, customer string, value int, when time.Time) []byte {
 }
 
 func subject(customer string) string { return usage.EventsSubject("api_calls", customer) }
+
+// need is check for what the rest of the test stands on.
+func need[T comparable](t *testing.T, what string, got, want T) {
+	t.Helper()
+	check(t, what, got, want)
+	if got != want {
+		t.FailNow()
+	}
+}
 
 func check[T comparable](t *testing.T, what string, got, want T) {
 	t.Helper()

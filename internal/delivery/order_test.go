@@ -4,10 +4,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
 )
+
+// sends is the trace of n requests in a row.
+func sends(n int) string { return strings.Repeat("send, ", n) }
 
 // TestOrderOfEffects holds the order of what reaches the outside: intent before
 // send, record before ack, unknown and dying before publish before dead before ack.
@@ -20,14 +24,14 @@ func TestOrderOfEffects(t *testing.T) {
 		"delivered":    {nil, body("a", 1), "intent, send, record delivered, ack"},
 		"refused":      {[]reply{refusedForGood}, body("a", 1), "intent, send, record dying, publish, record dead, ack"},
 		"unparsable":   {nil, []byte("{"), "record dying, publish, record dead, ack"},
-		"always 500":   {[]reply{failed, failed, failed}, body("a", 1), "intent, send, send, send, record unknown dying, publish, record dead, ack"},
-		"500, refused": {[]reply{failed, refusedForGood}, body("a", 1), "intent, send, send, record unknown dying, publish, record dead, ack"},
-		"throttled":    {[]reply{limited, limited}, body("a", 1), "intent, send, send, send, record delivered, ack"},
+		"always 500":   {[]reply{failed, failed, failed}, body("a", 1), "intent, " + sends(3) + "record unknown dying, publish, record dead, ack"},
+		"500, refused": {[]reply{failed, refusedForGood}, body("a", 1), "intent, " + sends(2) + "record unknown dying, publish, record dead, ack"},
+		"throttled":    {[]reply{limited, limited}, body("a", 1), "intent, " + sends(3) + "record delivered, ack"},
 		"not sent":     {[]reply{unsent}, body("a", 1), "intent, send, record delivered, ack"},
-		"silence":      {[]reply{counted(silent)}, body("a", 1), "intent, send, send, record delivered, ack"},
+		"silence":      {[]reply{counted(silent)}, body("a", 1), "intent, " + sends(2) + "record delivered, ack"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				w.stripe.script["a"] = c.script
 				once(t, w, w.outbox.publish(subject("cus_1"), c.body, nil))
@@ -53,7 +57,7 @@ func TestFaultOfOneStep(t *testing.T) {
 		"delivered stored, lost":      {"record delivered", fault{performed: true, lost: true}, nil, "intent, send, record delivered, drop", 0},
 		"dying refused":               {"record dying", fault{lost: true}, []reply{refusedForGood, refusedForGood}, "intent, send, record dying, drop", 1},
 		"dying stored, lost":          {"record dying", fault{performed: true, lost: true}, []reply{refusedForGood}, "intent, send, record dying, drop", 1},
-		"unknown and dying refused":   {"record unknown dying", fault{lost: true}, []reply{failed, refusedForGood, refusedForGood}, "intent, send, send, record unknown dying, drop", 1},
+		"unknown and dying refused":   {"record unknown dying", fault{lost: true}, []reply{failed, refusedForGood, refusedForGood}, "intent, " + sends(2) + "record unknown dying, drop", 1},
 		"publication failed, lost":    {"publish", fault{lost: true}, []reply{refusedForGood}, "intent, send, record dying, publish, nak", 1},
 		"publication stored, lost":    {"publish", fault{performed: true, lost: true}, []reply{refusedForGood}, "intent, send, record dying, publish, nak", 1},
 		"dead refused":                {"record dead", fault{lost: true}, []reply{refusedForGood}, "intent, send, record dying, publish, record dead, drop", 1},
@@ -61,7 +65,7 @@ func TestFaultOfOneStep(t *testing.T) {
 		"not sent unrecorded on stop": {"record not-sent", fault{lost: true}, []reply{unauthorized}, "intent, send, record not-sent, drop", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				w.stripe.script["a"] = c.script
 				m := w.outbox.publish(subject("cus_1"), body("a", 7), nil)
@@ -73,7 +77,7 @@ func TestFaultOfOneStep(t *testing.T) {
 				check(t, "acked", m.acked, false)
 				once(t, w, m)
 				check(t, "counted", len(w.stripe.counted["a"]), 1-c.dead)
-				check(t, "dead letters", len(w.letters.all()), c.dead)
+				need(t, "dead letters", len(w.letters.all()), c.dead)
 			})
 		})
 	}
@@ -81,7 +85,7 @@ func TestFaultOfOneStep(t *testing.T) {
 
 func TestLostAckCostsARedeliveryOnly(t *testing.T) {
 	for _, performed := range []bool{false, true} {
-		bubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
 			m := w.outbox.publish(subject("cus_1"), body("a", 7), nil)
 			w.fail("ack", fault{performed: performed})
@@ -93,7 +97,7 @@ func TestLostAckCostsARedeliveryOnly(t *testing.T) {
 			}
 			l.drain()
 			check(t, "requests", len(w.stripe.made("a")), 1)
-			check(t, "dead letters", len(w.letters.all()), 0)
+			need(t, "dead letters", len(w.letters.all()), 0)
 		})
 	}
 }
@@ -107,12 +111,12 @@ func TestDeadLetterStreamFails(t *testing.T) {
 		"stored, misleading beyond the id's age": func(s *letters) { s.mislead, s.blind = 50, 50 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				setUp(w.letters)
 				w.stripe.script["a"] = []reply{refusedForGood}
 				once(t, w, w.outbox.publish(subject("cus_1"), body("a", 7), nil))
-				check(t, "dead letters", len(w.letters.all()), 1)
+				need(t, "dead letters", len(w.letters.all()), 1)
 				check(t, "requests", len(w.stripe.made("")), 1)
 				effects := w.effects()
 				check(t, "the last two", strings.Join(effects[len(effects)-2:], ", "), "record dead, ack")
@@ -125,7 +129,7 @@ func TestDeadLetterStreamFails(t *testing.T) {
 // of sight for longer than a message id lives, nothing may be published before a
 // look has succeeded.
 func TestNothingIsPublishedOnAMereGuess(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.letters.mislead, w.letters.blind = 10, 40
 		w.stripe.script["a"] = []reply{refusedForGood}
@@ -134,7 +138,7 @@ func TestNothingIsPublishedOnAMereGuess(t *testing.T) {
 		if time.Since(began) < 3*time.Minute {
 			t.Errorf("the stream was to be blind for minutes, it was for %v", time.Since(began))
 		}
-		check(t, "dead letters", len(w.letters.all()), 1)
+		need(t, "dead letters", len(w.letters.all()), 1)
 		if w.letters.published > 11 {
 			t.Errorf("published %d times within %v", w.letters.published, announceAgain)
 		}
@@ -142,7 +146,7 @@ func TestNothingIsPublishedOnAMereGuess(t *testing.T) {
 }
 
 func TestBuryingWhileThePartitionIsLost(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.letters.refuse, w.letters.blind = 1000000, 1000000
 		w.stripe.script["a"] = []reply{refusedForGood}
@@ -159,7 +163,7 @@ func TestBuryingWhileThePartitionIsLost(t *testing.T) {
 		check(t, "acked", m.acked, false)
 		w.letters.refuse, w.letters.blind = 0, 0
 		once(t, w, m)
-		check(t, "dead letters", len(w.letters.all()), 1)
+		need(t, "dead letters", len(w.letters.all()), 1)
 		check(t, "reason", w.letters.all()[0].Reason, deadletter.Rejected)
 		check(t, "code", w.letters.all()[0].Code, "parameter_invalid")
 		check(t, "requests", len(w.stripe.made("a")), 1)

@@ -15,8 +15,9 @@ const ackWait = 30 * time.Second
 
 // outbox is one partition with its consumer.
 type outbox struct {
-	w       *world
-	changed chan struct{} // capacity 1
+	w         *world
+	changed   chan struct{} // capacity 1
+	published chan struct{} // capacity 1
 
 	mu       sync.Mutex
 	messages []*stored
@@ -46,6 +47,7 @@ func (o *outbox) publish(subject string, body []byte, header map[string]string) 
 	defer o.mu.Unlock()
 	m := &stored{sequence: uint64(len(o.messages) + 1), subject: subject, body: body, header: header, at: time.Now(), due: time.Now()}
 	o.messages = append(o.messages, m)
+	o.wake()
 	return m
 }
 
@@ -54,6 +56,14 @@ func (o *outbox) again(m *stored) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	m.acked, m.due = false, time.Now()
+	o.wake()
+}
+
+func (o *outbox) wake() {
+	select {
+	case o.published <- struct{}{}:
+	default:
+	}
 }
 
 // orphan gives what a dead life held to the next one, after AckWait.
@@ -70,18 +80,24 @@ func (o *outbox) orphan(l *life) {
 func (o *outbox) free(m *stored, due time.Time) {
 	m.holder, m.due = nil, due
 	o.holding--
+	o.wake()
 	select {
 	case o.changed <- struct{}{}:
 	default:
 	}
 }
 
-func (o *outbox) take(l *life, n int) []*stored {
+// take hands out up to n messages, or says how long there will be none.
+func (o *outbox) take(l *life, n int) (taken []*stored, wait time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var taken []*stored
+	wait = time.Minute
 	for _, m := range o.messages {
-		if len(taken) < n && !m.acked && m.holder == nil && !m.due.After(time.Now()) {
+		switch {
+		case m.acked || m.holder != nil || l.isDead():
+		case m.due.After(time.Now()):
+			wait = min(wait, time.Until(m.due))
+		case len(taken) < n:
 			m.holder = l
 			taken = append(taken, m)
 		}
@@ -89,7 +105,14 @@ func (o *outbox) take(l *life, n int) []*stored {
 	o.received += len(taken)
 	o.holding += len(taken)
 	o.most = max(o.most, o.holding)
-	return taken
+	return taken, wait
+}
+
+// held is how many messages are in hand.
+func (o *outbox) held() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.holding
 }
 
 // settled waits until everything is acked; it reports false after limit.
@@ -113,20 +136,25 @@ func (o *outbox) settled(limit time.Duration) bool {
 // pull is the outbox as one life sees it.
 type pull struct{ l *life }
 
+// Fetch waits longer than the real one, which ends after a second: a day in a
+// bubble would have too many of them.
 func (p pull) Fetch(n int, each func(Message)) error {
 	o := p.l.w.outbox
-	for range 20 { // a second in all, like the real one
-		if p.l.isDead() {
-			return errFault
+	taken, wait := o.take(p.l, n)
+	if len(taken) == 0 {
+		select {
+		case <-time.After(wait):
+		case <-o.published:
+		case <-p.l.stop.Done():
+		case <-p.l.journal.Lost():
 		}
-		taken := o.take(p.l, n)
-		for _, m := range taken {
-			each(&inHand{stored: m, l: p.l})
-		}
-		if len(taken) > 0 {
-			return nil
-		}
-		pass(50 * time.Millisecond)
+		taken, _ = o.take(p.l, n)
+	}
+	if p.l.isDead() {
+		return errFault
+	}
+	for _, m := range taken {
+		each(&inHand{stored: m, l: p.l})
 	}
 	return nil
 }
@@ -182,153 +210,6 @@ func (o *outbox) orphanOne(m *stored) {
 		o.free(m, time.Now().Add(ackWait))
 	}
 }
-
-// reply is one answer of the scripted Stripe.
-type reply struct {
-	Answer
-	counts  bool                  // the event is counted, whatever the answer
-	dial    func(context.Context) // runs before Ready
-	working func(context.Context) // runs between the request and its answer
-	panics  string                // where the sender panics: "before" or "after" the request
-}
-
-// request is one that was made.
-type request struct {
-	identifier, key, value string
-	timestamp              int64
-	at                     time.Time
-}
-
-// stripe counts events, and forgets identifiers after a day.
-type stripe struct {
-	w *world
-
-	mu       sync.Mutex
-	script   map[string][]reply // by identifier; after its end, or without: an honest 200
-	rule     func(Attempt) *reply
-	requests []request
-	counted  map[string][]time.Time
-	busy     map[string]int
-	overlap  int // most requests at once for one customer
-	called   int
-}
-
-func (s *stripe) of(l *life) Sender { return line{s, l} }
-
-// line is Stripe as one life reaches it.
-type line struct {
-	s *stripe
-	l *life
-}
-
-func (c line) Send(ctx context.Context, a Attempt) Answer {
-	r := c.s.next(a)
-	if r.dial != nil {
-		r.dial(ctx)
-	}
-	if r.panics == "before" {
-		panic("sender")
-	}
-	if r.Class == NotSent || ctx.Err() != nil || a.Ready(ctx) != nil {
-		return Answer{Class: NotSent, Detail: "not sent"}
-	}
-	sent := false
-	fault := c.l.do("send", func() { sent = true; r = c.s.receive(a, r) })
-	if sent {
-		defer c.s.finish(a)
-	}
-	if fault != nil {
-		return Answer{Class: NoAnswer}
-	}
-	a.Written()
-	if r.panics == "after" {
-		panic("sender")
-	}
-	if r.working != nil {
-		r.working(ctx)
-	}
-	if ctx.Err() != nil {
-		return Answer{Class: NoAnswer, Detail: "cut"}
-	}
-	return r.Answer
-}
-
-func (s *stripe) next(a Attempt) reply {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.called++
-	if s.rule != nil {
-		if r := s.rule(a); r != nil {
-			return *r
-		}
-	}
-	id := a.Event.Identifier()
-	if script := s.script[id]; len(script) > 0 {
-		s.script[id] = script[1:]
-		return script[0]
-	}
-	return reply{}
-}
-
-// receive is the moment at which Stripe has the request.
-func (s *stripe) receive(a Attempt, r reply) reply {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	id := a.Event.Identifier()
-	s.requests = append(s.requests, request{id, a.IdempotencyKey, a.Event.Value(), a.Event.Timestamp(), time.Now()})
-	if s.busy == nil {
-		s.busy = map[string]int{}
-	}
-	s.busy[a.Event.Customer()]++
-	s.overlap = max(s.overlap, s.busy[a.Event.Customer()])
-	known := slices.ContainsFunc(s.counted[id], func(at time.Time) bool { return time.Since(at) < 24*time.Hour })
-	honest := r.Class == 0
-	switch {
-	case honest && known:
-		r.Answer = duplicateAnswer
-	case honest:
-		r.Answer, r.counts = okAnswer, true
-	}
-	if r.counts && !known {
-		s.counted[id] = append(s.counted[id], time.Now())
-	}
-	return r
-}
-
-func (s *stripe) finish(a Attempt) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.busy[a.Event.Customer()]--
-}
-
-// change changes what a rule depends on.
-func (s *stripe) change(f func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f()
-}
-
-// made returns the requests for an identifier; "" for all.
-func (s *stripe) made(identifier string) []request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(s.requests), func(r request) bool { return identifier != "" && r.identifier != identifier })
-}
-
-var (
-	okAnswer        = Answer{Class: Accepted, Status: 200, RequestID: "req_ok"}
-	duplicateAnswer = Answer{Class: Duplicate, Status: 400, Detail: "An event already exists with identifier", RequestID: "req_dup", ShouldRetry: RetryNo}
-	failed          = reply{Answer: Answer{Class: ServerFault, Status: 500, RequestID: "req_500", Detail: "oops"}}
-	silent          = reply{Answer: Answer{Class: NoAnswer, Detail: "reset"}}
-	limited         = reply{Answer: Answer{Class: Throttled, Status: 429}}
-	contended       = reply{Answer: Answer{Class: Contended, Status: 409}}
-	unauthorized    = reply{Answer: Answer{Class: SetupFault, Status: 401, Code: "invalid_api_key", Detail: "Invalid API Key"}}
-	refusedForGood  = reply{Answer: Answer{Class: Refused, Status: 400, Code: "parameter_invalid", Detail: "no", RequestID: "req_400"}}
-	foreign         = reply{Answer: Answer{Class: ForeignReply, Status: 200, Detail: "other mode"}}
-	strange         = reply{Answer: Answer{Class: Unexpected, Status: 200, Detail: "HTML"}}
-	unsent          = reply{Answer: Answer{Class: NotSent}}
-	counted         = func(r reply) reply { r.counts = true; return r }
-)
 
 // store is the journal's stream in memory.
 type store struct {
@@ -403,12 +284,11 @@ func (s *store) PurgeIntents(_ context.Context, _ int, below uint64) error {
 }
 
 // once publishes one event, serves until it is settled, and drains.
-func once(t *testing.T, w *world, m *stored) *life {
+func once(t *testing.T, w *world, m *stored) {
 	t.Helper()
 	l := w.start()
 	if !w.outbox.settled(48 * time.Hour) {
 		t.Errorf("message %d was never settled; trace %q", m.sequence, w.effects())
 	}
 	l.drain()
-	return l
 }

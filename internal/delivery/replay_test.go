@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
@@ -31,14 +32,14 @@ func buriedUnknown(t *testing.T, w *world) letter {
 }
 
 func TestReplayInsideTheWindow(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		l := buriedUnknown(t, w)
 		elapse(time.Hour)
 		once(t, w, w.replayOf(l, false)) // Stripe says duplicate, which is the delivery
 		once(t, w, w.replayOf(l, false)) // and once more
 		check(t, "counted", len(w.stripe.counted["a"]), 1)
-		check(t, "dead letters", len(w.letters.all()), 1)
+		need(t, "dead letters", len(w.letters.all()), 1)
 		check(t, "requests", len(w.stripe.made("a")), 4)
 		for _, r := range w.stripe.made("a") {
 			check(t, "timestamp", r.timestamp, l.Timestamp)
@@ -51,7 +52,7 @@ func TestReplayInsideTheWindow(t *testing.T) {
 // TestReplayPastTheWindow: it takes a person's word, which forgives the attempts
 // before this replay and no later ones.
 func TestReplayPastTheWindow(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		l := buriedUnknown(t, w)
 		elapse(nap)
@@ -72,14 +73,14 @@ func TestReplayPastTheWindow(t *testing.T) {
 		check(t, "counted, with a person's word", len(w.stripe.counted["a"]), 2)
 		once(t, w, w.replayOf(letters[2], true))
 		check(t, "a delivery is never forgiven", len(w.stripe.counted["a"]), 2)
-		check(t, "dead letters", len(w.letters.all()), 3)
+		need(t, "dead letters", len(w.letters.all()), 3)
 	})
 }
 
 // TestAReplayDoesNotForgiveItself: its own unknown attempts, redelivered past the
 // window, are ambiguous.
 func TestAReplayDoesNotForgiveItself(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		l := buriedUnknown(t, w)
 		elapse(nap)
@@ -100,7 +101,7 @@ func TestAReplayDoesNotForgiveItself(t *testing.T) {
 // TestHeadersOfProducersAreIgnored: only replays may name identifier, timestamp,
 // lineage, and the word of a person.
 func TestHeadersOfProducersAreIgnored(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		l := buriedUnknown(t, w)
 		elapse(nap)
@@ -111,7 +112,7 @@ func TestHeadersOfProducersAreIgnored(t *testing.T) {
 		once(t, w, m)
 		letters := w.letters.all()
 		check(t, "requests", len(w.stripe.made("")), 3)
-		check(t, "dead letters", len(letters), 2)
+		need(t, "dead letters", len(letters), 2)
 		check(t, "reason", letters[1].Reason, deadletter.Ambiguous)
 		check(t, "replays", letters[1].Replays, 0)
 		check(t, "identifier", letters[1].Identifier, "a")
@@ -135,7 +136,7 @@ func TestReplaysHeader(t *testing.T) {
 // TestReplayOfABuriedOneWhileItDies: a person is quicker than the record of the
 // death; the letter is found once more and nothing is sent twice.
 func TestReplayOfABuriedOneWhileItDies(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.stripe.script["a"] = []reply{refusedForGood}
 		w.fail("record dead", fault{lost: true})
@@ -146,7 +147,7 @@ func TestReplayOfABuriedOneWhileItDies(t *testing.T) {
 		replay := w.replayOf(w.letters.all()[0], false)
 		once(t, w, replay)
 		check(t, "original is settled", m.acked, true)
-		check(t, "dead letters", len(w.letters.all()), 1)
+		need(t, "dead letters", len(w.letters.all()), 1)
 		check(t, "counted", len(w.stripe.counted["a"]), 1)
 		if effects := strings.Join(w.effects(), ", "); strings.Count(effects, "publish") != 1 {
 			t.Errorf("published again although it was there: %s", effects)

@@ -105,8 +105,7 @@ func (d *delivery) parse() *usage.Refusal {
 		Sequence: m.Sequence(), Epoch: d.w.cfg.Epoch, StoredAt: m.StoredAt(),
 	}
 	event, err := usage.Parse(read, time.Now())
-	var refusal *usage.Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*usage.Refusal](err); ok {
 		d.letter.Identifier, d.letter.Timestamp = refusal.Identifier, refusal.Timestamp
 		if event, err = usage.Parse(read, time.Unix(refusal.Timestamp, 0)); err == nil {
 			d.recognise(event) // refused for today's date only: it may have been sent in time, in an earlier life

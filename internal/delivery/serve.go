@@ -77,10 +77,10 @@ func (w *Worker) Serve(stop, cut context.Context, p Partition) {
 		case <-stop.Done():
 		}
 	}()
-	s := &serving{Worker: w, Partition: p, places: newPlaces(p.Places), cut: cut}
+	s := &serving{Worker: w, Partition: p, places: newPlaces(p.Places)}
 	defer s.inHand.Wait()
 	for w.gate.Wait(stop) == nil {
-		s.pull(stop)
+		s.pull(stop, cut)
 	}
 }
 
@@ -90,13 +90,12 @@ type serving struct {
 	Partition
 
 	places *places
-	cut    context.Context
 	inHand sync.WaitGroup
 	faults int // pulls in a row that failed
 }
 
 // pull makes one fetch of as many messages as there are free places.
-func (s *serving) pull(stop context.Context) {
+func (s *serving) pull(stop, cut context.Context) {
 	episode, end := s.gate.During(stop)
 	free, err := s.places.free(episode)
 	if err != nil {
@@ -108,7 +107,7 @@ func (s *serving) pull(stop context.Context) {
 	err = s.Outbox.Fetch(min(free, 500), func(m Message) {
 		s.metrics.Received.Inc()
 		members.Add(1)
-		s.accept(episode, m, members.Done)
+		s.accept(episode, cut, m, members.Done)
 	})
 	go func() {
 		members.Wait()
@@ -136,7 +135,7 @@ func (s *serving) rest(stop context.Context, err error) {
 }
 
 // accept puts the message into its lane, or hands it back when the lane is full.
-func (s *serving) accept(stop context.Context, m Message, done func()) {
+func (s *serving) accept(stop, cut context.Context, m Message, done func()) {
 	d := &delivery{w: s.Worker, journal: s.Journal, places: s.places, message: m}
 	s.places.take()
 	s.inHand.Add(1)
@@ -147,7 +146,7 @@ func (s *serving) accept(stop context.Context, m Message, done func()) {
 	}
 	after, taken := s.lanes.Offer(laneOf(m.Subject()), func() {
 		defer leave()
-		d.contained(stop, s.cut)
+		d.contained(stop, cut)
 	})
 	if !taken {
 		defer leave()

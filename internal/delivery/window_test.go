@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
@@ -50,10 +51,10 @@ func TestSleepingBetweenTwoSteps(t *testing.T) {
 		"before silence":                     {[]reply{work(silent)}, nil, nil, "intent, send, " + ambiguous},
 		"before a 429":                       {[]reply{work(limited)}, nil, nil, "intent, send, record not-sent, intent, send, " + delivered},
 		"before a 200":                       {[]reply{work(counted(reply{Answer: okAnswer}))}, nil, nil, "intent, send, " + delivered},
-		"after silence, before a 429":        {[]reply{silent, work(limited)}, nil, nil, "intent, send, send, " + ambiguous},
+		"after silence, before a 429":        {[]reply{silent, work(limited)}, nil, nil, "intent, " + sends(2) + ambiguous},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				w.stripe.script["a"] = c.script
 				w.permits.take, w.permits.spend = c.take, c.spend
@@ -72,7 +73,7 @@ func TestSleepingBetweenTwoSteps(t *testing.T) {
 // TestSleepingInTheJournal: the moment of the intent is one before it was stored, and
 // counts.
 func TestSleepingInTheJournal(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		n := 0
 		w.store.appended = func() {
@@ -95,7 +96,7 @@ func TestLongBackOff(t *testing.T) {
 		"after a 429":   {limited, "intent, send, record not-sent, intent, send, record delivered, ack"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				c.first.RetryAfter = nap
 				w.stripe.script["a"] = []reply{c.first}
@@ -111,7 +112,7 @@ func TestLongBackOff(t *testing.T) {
 func TestWindowIsReckonedFromTheOldestAttempt(t *testing.T) {
 	for _, lives := range []int{1, 2, 5} {
 		t.Run(fmt.Sprint(lives), func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				w.stripe.rule = func(Attempt) *reply { return &silent }
 				m := w.outbox.publish(subject("cus_1"), body("a", 7), nil)
@@ -128,7 +129,7 @@ func TestWindowIsReckonedFromTheOldestAttempt(t *testing.T) {
 					t.Errorf("the last request was made after %v", last)
 				}
 				letters := w.letters.all()
-				check(t, "dead letters", len(letters), 1)
+				need(t, "dead letters", len(letters), 1)
 				check(t, "reason", letters[0].Reason, deadletter.Ambiguous)
 				check(t, "outcome", letters[0].Outcome, deadletter.Unknown)
 			})
@@ -148,7 +149,7 @@ func TestHandedBackWithUnknownAndWithout(t *testing.T) {
 		"not sent": {limited, "record not-sent, nak", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				c.first.RetryAfter = time.Minute
 				w.stripe.script["a"] = []reply{c.first}
@@ -161,7 +162,7 @@ func TestHandedBackWithUnknownAndWithout(t *testing.T) {
 				check(t, "open intents", l.journal.Open(), 0)
 				elapse(nap)
 				once(t, w, m)
-				check(t, "dead letters", len(w.letters.all()), c.dead)
+				need(t, "dead letters", len(w.letters.all()), c.dead)
 				check(t, "counted", len(w.stripe.counted["a"]), 1-c.dead)
 			})
 		})
@@ -198,7 +199,7 @@ func TestTooOldByNow(t *testing.T) {
 		}, "timestamp_too_far_in_past", deadletter.Unknown},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				m := w.outbox.publish(subject("cus_1"), old("a"), nil)
 				c.prepare(t, w, m)
@@ -207,10 +208,10 @@ func TestTooOldByNow(t *testing.T) {
 				once(t, w, m)
 				letters := w.letters.all()
 				if c.outcome == "" {
-					check(t, "dead letters", len(letters), 0)
+					need(t, "dead letters", len(letters), 0)
 					check(t, c.want, w.settledAs(Disposition(c.want)), before+1)
 				} else {
-					check(t, "dead letters", len(letters), 1)
+					need(t, "dead letters", len(letters), 1)
 					check(t, "reason", string(letters[0].Reason), c.want)
 					check(t, "outcome", letters[0].Outcome, c.outcome)
 					check(t, "delivered", w.settledAs(Delivered), delivered)
@@ -239,14 +240,14 @@ func TestBadMessages(t *testing.T) {
 		"milliseconds":  {subject("cus_1"), `{"event_name":"api_calls","identifier":"a","timestamp":1760612775000,"payload":{"stripe_customer_id":"cus_1","value":1}}`, deadletter.TimestampInFuture},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				m := w.outbox.publish(c.subject, []byte(c.body), nil)
 				once(t, w, m)
 				w.outbox.again(m)
 				once(t, w, m)
 				letters := w.letters.all()
-				check(t, "dead letters", len(letters), 1)
+				need(t, "dead letters", len(letters), 1)
 				check(t, "reason", letters[0].Reason, c.reason)
 				check(t, "outcome", letters[0].Outcome, deadletter.Refused)
 				check(t, "body", letters[0].body, c.body)

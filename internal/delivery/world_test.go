@@ -69,7 +69,7 @@ func newWorld(t tester) *world {
 		metrics: metrics.New(metrics.Labels{BreakerStates: States()}), places: 64,
 		cfg: Config{SafeWindow: window, Epoch: epoch, Ahead: 8, Random: func() float64 { return 0.5 }},
 	}
-	w.outbox = &outbox{w: w, changed: make(chan struct{}, 1)}
+	w.outbox = &outbox{w: w, changed: make(chan struct{}, 1), published: make(chan struct{}, 1)}
 	w.stripe = &stripe{w: w, script: map[string][]reply{}, counted: map[string][]time.Time{}}
 	w.letters = &letters{w: w}
 	w.permits = &permits{}
@@ -85,9 +85,9 @@ type life struct {
 	worker  *Worker
 	lanes   *ratelimit.Lanes
 	journal *journal.Partition
-	stop    context.Context
+	stop    context.Context //nolint:containedctx // a life outlives the call that begins it
 	end     context.CancelFunc
-	cut     context.Context
+	cut     context.Context //nolint:containedctx // a life outlives the call that begins it
 	cutNow  context.CancelFunc
 	served  chan struct{}
 	dead    bool // guarded by w.mu
