@@ -108,6 +108,9 @@ func (f *fleet) complete() {
 			return
 		}
 	}
+	if !f.ready {
+		f.log.Info("ready", zap.Int("partitions", len(f.held)), zap.Int("workers", f.members.Live()))
+	}
 	f.ready = true
 }
 
@@ -132,7 +135,7 @@ func (f *fleet) serve(ctx context.Context, p int, h *holding) error {
 		return err
 	}
 	f.members.Owns(p, true)
-	f.log.Info("partition taken", zap.Int("partition", p))
+	f.log.Debug("partition taken", zap.Int("partition", p))
 	alive, rest := context.WithCancel(context.WithoutCancel(ctx))
 	defer rest()
 	go pull.KeepAlive(alive)
@@ -185,7 +188,7 @@ func (f *fleet) released(p int, err error) {
 	var refused *outbox.Refused
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, journal.ErrClosed):
-		f.log.Info("partition given up", zap.Int("partition", p))
+		f.log.Debug("partition given up", zap.Int("partition", p))
 	case errors.Is(err, journal.ErrMemory), errors.Is(err, journal.ErrFormat), errors.As(err, &refused):
 		f.fatal(err)
 	default:
