@@ -11,8 +11,10 @@
 package metrics
 
 import (
+	"math"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -118,12 +120,17 @@ func (s *Set) touch(labels Labels) {
 // value is counted, as its magnitude, under the disposition with "_negative".
 func (s *Set) Units(eventName, disposition string, value int64) {
 	if value < 0 {
-		disposition, value = disposition+"_negative", -value
+		disposition += "_negative"
 	}
-	s.units.WithLabelValues(s.label(eventName), disposition).Add(float64(value))
+	s.units.WithLabelValues(s.label(eventName), disposition).Add(math.Abs(float64(value)))
 }
 
+// label bounds the names, and keeps out what the registry would panic on (invalid
+// UTF-8) or take for no label at all (the empty name of a message that is no event).
 func (s *Set) label(eventName string) string {
+	if eventName == "" || !utf8.ValidString(eventName) {
+		return "other"
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.names[eventName] && len(s.names) >= MaxEventNames {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -67,6 +68,7 @@ func (s *Streams) create(ctx context.Context, want jetstream.StreamConfig) (jets
 // stream is first created half as large again; should we die before it has
 // shrunk, [Streams.stamp] finishes that.
 func (s *Streams) createUsage(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	want.Metadata = maps.Clone(want.Metadata) // the caller checks against its own, should another replica be faster
 	want.Metadata[metaEpoch] = newEpoch()
 	for size := int64(usageMaxBytes); ; size /= 2 {
 		want.MaxBytes = size + size/2
@@ -133,8 +135,7 @@ const (
 
 // apiCode is JetStream's code of an error, 0 without one.
 func apiCode(err error) jetstream.ErrorCode {
-	var api *jetstream.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		return api.ErrorCode
 	}
 	return 0
@@ -168,6 +169,7 @@ func (s *Streams) stamp(ctx context.Context, stream jetstream.Stream, want jetst
 		have.Metadata = map[string]string{}
 	}
 	if want.Name == UsageStream {
+		want.Metadata = maps.Clone(want.Metadata)
 		want.Metadata[metaEpoch] = epochOf(stream.CachedInfo())
 	}
 	for key, value := range want.Metadata {

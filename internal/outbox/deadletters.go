@@ -31,8 +31,10 @@ func (d *DeadLetters) Publish(ctx context.Context, l deadletter.Letter, header m
 	for name, value := range header {
 		m.Header[name] = []string{value}
 	}
-	_, err := d.streams.js.PublishMsg(ctx, m,
-		jetstream.WithMsgID(l.MessageID(d.streams.epoch)), jetstream.WithExpectStream(DLQStream))
+	ack, err := d.streams.js.PublishMsg(ctx, m, jetstream.WithMsgID(l.MessageID(d.streams.epoch)))
+	if err == nil && ack.Stream != DLQStream { // it had to be asked for in a header, which would stay on the letter
+		err = fmt.Errorf("stream %s took it instead of %s", ack.Stream, DLQStream)
+	}
 	if err != nil {
 		return fmt.Errorf("publish dead letter for %d: %w", l.Sequence, err)
 	}

@@ -8,7 +8,9 @@
 //     older than the retention. Streams refuse when full; they never drop.
 //   - What is dangerous is refused at start, with field, value and remedy:
 //     another retention, discard old, memory storage, finite MaxDeliver, a short age limit,
-//     asynchronous persistence, roll-ups, other partitions, another mode.
+//     asynchronous persistence, roll-ups, other partitions, another mode, a journal that is
+//     gone. A USAGE stream that is deleted and made anew while we run is not pulled from.
+//   - All workers have one epoch, that of USAGE: identifiers and message ids contain it.
 //   - [Streams.Open] creates what is missing, or only checks.
 //   - A message that is held is kept alive with in-progress heartbeats; a copy of a
 //     held message (redelivered after a pause) is not handed out twice.

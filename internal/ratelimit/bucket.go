@@ -276,8 +276,8 @@ func (b *Bucket) grant(perSecond float64) {
 	b.waiting = b.waiting[1:]
 	p.at = time.Now()
 	b.unspent = append(b.unspent, p)
-	close(p.grant)
 	b.granted(p.at.Sub(p.since), perSecond)
+	close(p.grant)
 }
 
 // demand is how many wait.

@@ -12,8 +12,10 @@
 //   - A retry takes a new permit.
 //   - A lane has at most one piece of work running. Work that finds its lane full
 //     is refused at once, so that a hot customer never holds up a cold one.
+//   - At most five permits are granted and not yet spent; one that is not spent within
+//     25 ms is gone, and its holder takes a new one.
 //
 // A [Bucket] is in one of three states: full rate, stepped down after rate
-// refusals (a trickle cuts a little, a storm halves; it recovers slowly), and
-// paused for a Retry-After.
+// refusals (a trickle cuts a little, a storm halves; it recovers, slowly near the rate
+// that was refused), and paused for a Retry-After.
 package ratelimit

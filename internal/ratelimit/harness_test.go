@@ -73,7 +73,7 @@ func started(lessor Lessor, granted func(time.Duration, float64)) (*Bucket, cont
 }
 
 // workers take, spend and finish permits as fast as they get them, until ctx ends.
-func workers(ctx context.Context, b *Bucket, n int, sent func()) *sync.WaitGroup {
+func workers(ctx context.Context, b *Bucket, n int) *sync.WaitGroup {
 	var all sync.WaitGroup
 	for range n {
 		all.Go(func() {
@@ -82,9 +82,7 @@ func workers(ctx context.Context, b *Bucket, n int, sent func()) *sync.WaitGroup
 				if err != nil {
 					return
 				}
-				if p.Spend(ctx) == nil && sent != nil {
-					sent()
-				}
+				_ = p.Spend(ctx) // only the ended context refuses
 				p.Done()
 			}
 		})

@@ -12,12 +12,12 @@ import (
 	"pgregory.net/rapid"
 )
 
-// offerUntilFull offers work to the lane until it hands one back, and returns how
+// offerUntilFull offers work to lane "a" until it hands one back, and returns how
 // much it took.
-func offerUntilFull(t *testing.T, l *Lanes, key string, work func()) int {
+func offerUntilFull(t *testing.T, l *Lanes, work func()) int {
 	t.Helper()
 	for taken := range 100 {
-		if _, ok := l.Offer(key, work); !ok {
+		if _, ok := l.Offer("a", work); !ok {
 			return taken
 		}
 	}
@@ -28,14 +28,14 @@ func offerUntilFull(t *testing.T, l *Lanes, key string, work func()) int {
 func TestLaneDepth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewLanes(func(int) {})
-		if taken := offerUntilFull(t, l, "a", func() { <-time.After(time.Second) }); taken != LaneDepth+1 {
+		if taken := offerUntilFull(t, l, func() { <-time.After(time.Second) }); taken != LaneDepth+1 {
 			t.Errorf("the lane took %d, want one to run and %d to wait", taken, LaneDepth)
 		}
 		if _, ok := l.Offer("b", func() {}); !ok {
 			t.Error("a full lane refuses work of another")
 		}
 		pass(t, 1500*time.Millisecond)
-		if taken := offerUntilFull(t, l, "a", func() {}); taken != 1 {
+		if taken := offerUntilFull(t, l, func() {}); taken != 1 {
 			t.Errorf("after one was done the lane took %d more", taken)
 		}
 		l.Wait()
@@ -125,7 +125,7 @@ func TestHandBack(t *testing.T) {
 					}
 				}
 				synctest.Wait() // what ends in this instant has ended
-				offerUntilFull(t, l, "a", func() { <-time.After(took) })
+				offerUntilFull(t, l, func() { <-time.After(took) })
 				var delays []time.Duration
 				at := map[time.Duration]int{}
 				for range 2000 {
@@ -161,12 +161,12 @@ func TestHandBackForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewLanes(func(int) {})
 		work := func() { <-time.After(100 * time.Millisecond) }
-		offerUntilFull(t, l, "a", work)
+		offerUntilFull(t, l, work)
 		for range 100 {
 			l.Offer("a", work)
 		}
 		l.Wait()
-		offerUntilFull(t, l, "a", work)
+		offerUntilFull(t, l, work)
 		if again, _ := l.Offer("a", work); again > time.Second {
 			t.Errorf("handed back for %v by a lane that was idle meanwhile", again)
 		}

@@ -244,7 +244,7 @@ func TestBucketPauses(t *testing.T) {
 		b, stop := started(NewLocal(1000), g.note)
 		defer stop()
 		ctx, cancel := context.WithCancel(t.Context())
-		all := workers(ctx, b, 64, nil)
+		all := workers(ctx, b, 64)
 		pass(t, time.Second)
 		b.Throttled(time.Hour)
 		refused := time.Now()
