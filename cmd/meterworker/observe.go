@@ -5,11 +5,13 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/meterworker/meterworker/internal/deadletter"
 )
 
 const (
 	observeEvery = 5 * time.Second
-	trimEvery    = time.Hour
+	trimEvery    = 5 * time.Minute // little and often: a large purge stalls writers
 )
 
 // observe keeps the gauges up to date, and trims what is done.
@@ -72,11 +74,8 @@ func (d *daemon) gaugeLetters(ctx context.Context) {
 		d.log.Debug("dead letters are not counted", zap.Error(err))
 		return
 	}
-	for _, reason := range metricLabels().Reasons {
-		d.metrics.DLQMessages.WithLabelValues(reason).Set(0)
-	}
-	for reason, n := range counts {
-		d.metrics.DLQMessages.WithLabelValues(string(reason)).Set(float64(n))
+	for _, reason := range deadletter.Reasons() {
+		d.metrics.DLQMessages.WithLabelValues(string(reason)).Set(float64(counts[reason]))
 	}
 }
 
