@@ -122,7 +122,7 @@ func messageID(subject string, payload []byte) string {
 
 // pause waits about d, half of it jitter, and reports false when ctx has ended.
 func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d/2 + rand.N(d/2+1)) //nolint:gosec // spreads load, keeps no secret
+	timer := time.NewTimer(d/2 + rand.N(d/2+1))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

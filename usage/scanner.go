@@ -268,5 +268,5 @@ func (s *scanner) hex() rune {
 		return 0
 	}
 	s.at += length
-	return rune(n) //nolint:gosec // at most 16 bits
+	return rune(n)
 }

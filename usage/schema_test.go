@@ -156,7 +156,7 @@ func TestAsyncAPIReferencesResolve(t *testing.T) {
 func resolved(t *testing.T, document map[string]any, path string) any {
 	t.Helper()
 	var node any = document
-	for _, name := range strings.Split(strings.TrimPrefix(path, "#/"), "/") {
+	for name := range strings.SplitSeq(strings.TrimPrefix(path, "#/"), "/") {
 		object, _ := node.(map[string]any)
 		child, found := object[name]
 		if !found {

@@ -62,7 +62,7 @@ func DecodeToken(s string) (string, error) {
 				return "", errToken
 			}
 			high, low := strings.IndexByte(hexDigits, s[i+1]), strings.IndexByte(hexDigits, s[i+2])
-			c = byte(high<<4 | low) //nolint:gosec // both are 0 to 15 where they count
+			c = byte(high<<4 | low)
 			if high < 0 || low < 0 || plain(c) {
 				return "", errToken
 			}

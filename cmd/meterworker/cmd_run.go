@@ -8,7 +8,7 @@ type RunCmd struct {
 }
 
 // Help is the text below the one-line description.
-func (RunCmd) Help() string {
+func (*RunCmd) Help() string {
 	return `Takes usage from the stream USAGE and delivers each event to Stripe, once in effect, until SIGTERM or SIGINT; ` +
 		`then finishes what is in flight within the shutdown timeout, hands back the rest and exits 0.
 

@@ -65,11 +65,17 @@ func (d *daemon) run(stop context.Context) error {
 	}
 	defer d.broker.close()
 	streams, err := d.openStreams(stop)
-	if err != nil || streams == nil {
-		return err
+	if err == nil {
+		err = d.serve(stop, life, streams)
 	}
-	return d.serve(stop, life, streams)
+	if errors.Is(err, errStopped) {
+		return nil
+	}
+	return err
 }
+
+// errStopped says that the worker was told to stop before it had begun to serve.
+var errStopped = errors.New("stopped while starting")
 
 func metricLabels() metrics.Labels {
 	labels := metrics.Labels{BreakerStates: delivery.States(), LookupResults: append(journal.Verdicts(), delivery.ResultUnknown)}
@@ -90,8 +96,7 @@ func (d *daemon) listen(life context.Context) (err error) {
 	return err //nolint:wrapcheck // names the address and the remedy
 }
 
-// openStreams waits for NATS as long as it takes; what is refused is final. It
-// returns nil when stop ended first.
+// openStreams waits for NATS as long as it takes; what is refused is final.
 func (d *daemon) openStreams(stop context.Context) (*outbox.Streams, error) {
 	settings := outbox.Settings{
 		Mode: d.cfg.Mode, Partitions: d.cfg.Partitions, Replicas: d.cfg.StreamReplicas,
@@ -108,7 +113,7 @@ func (d *daemon) openStreams(stop context.Context) (*outbox.Streams, error) {
 		case err == nil:
 			return streams, nil
 		case stop.Err() != nil:
-			return nil, nil
+			return nil, errStopped
 		case errors.As(err, &refused):
 			return nil, &setupError{err}
 		}
@@ -197,7 +202,7 @@ func (d *daemon) keys(life context.Context) (func() string, error) {
 
 func (d *daemon) assemble(stop, cut context.Context, fatal context.CancelCauseFunc, streams *outbox.Streams, v1 *sender.V1, bucket *ratelimit.Bucket, local *ratelimit.Local) error {
 	members, err := d.join(stop, streams)
-	if err != nil || members == nil {
+	if err != nil {
 		return err
 	}
 	letters := streams.DeadLetters()
@@ -234,7 +239,7 @@ func (d *daemon) join(stop context.Context, streams *outbox.Streams) (*outbox.Me
 		case err == nil:
 			return members, nil
 		case stop.Err() != nil:
-			return nil, nil
+			return nil, errStopped
 		case errors.As(err, &refused):
 			return nil, &setupError{err}
 		}
@@ -246,9 +251,6 @@ func (d *daemon) join(stop context.Context, streams *outbox.Streams) (*outbox.Me
 // drainAfter serves until stop ends; then what is in flight may finish until
 // shortly before the shutdown timeout, and is cut.
 func (d *daemon) drainAfter(stop context.Context, cut context.CancelFunc) error {
-	if d.fleet == nil {
-		return nil
-	}
 	done := make(chan struct{})
 	go func() { defer close(done); d.fleet.run(stop) }()
 	watch, end := context.WithCancel(context.WithoutCancel(stop))

@@ -119,13 +119,10 @@ func (f *fleet) claim(stop context.Context, p int) {
 	ctx, cancel := context.WithCancel(stop)
 	h := &holding{stop: cancel}
 	f.held[p] = h
-	f.serving.Add(1)
-	go func() {
-		defer f.serving.Done()
+	f.serving.Go(func() {
 		defer cancel()
-		err := f.serve(ctx, p, h)
-		f.released(p, err)
-	}()
+		f.released(p, f.serve(ctx, p, h))
+	})
 }
 
 // serve claims the partition's journal, then delivers until it is given up.

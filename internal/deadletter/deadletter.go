@@ -18,6 +18,7 @@ package deadletter
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -193,7 +194,7 @@ func Read(get func(name string) string) (Letter, error) {
 		LastAttempt:  r.time(HeaderLastAttempt),
 		DeadAt:       r.time(HeaderDeadAt),
 		Subject:      get(HeaderSubject),
-		Sequence:     uint64(r.int64(HeaderSequence)), //nolint:gosec // written by us from a uint64 that JetStream counts up from 1
+		Sequence:     r.uint64(HeaderSequence),
 		StoredAt:     r.time(HeaderStoredAt),
 		Identifier:   get(HeaderIdentifier),
 		Timestamp:    r.int64(HeaderTimestamp),
@@ -219,6 +220,18 @@ func (r *reader) int64(name string) int64 {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil && r.err == nil {
 		r.err = fmt.Errorf("header %s: %q is not a number", name, text)
+	}
+	return n
+}
+
+func (r *reader) uint64(name string) uint64 {
+	text := r.get(name)
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil && r.err == nil {
+		r.err = fmt.Errorf("header %s: %q is not a sequence", name, text)
 	}
 	return n
 }
@@ -287,6 +300,9 @@ func Unpack(block []byte) (map[string]string, error) {
 	var header map[string]string
 	if err := json.Unmarshal(block, &header); err != nil {
 		return nil, fmt.Errorf("unpack header block: %w", err)
+	}
+	if header == nil {
+		return nil, errors.New("unpack header block: it is null")
 	}
 	return header, nil
 }

@@ -189,7 +189,7 @@ func (o observation) duplicate(e *replyError) delivery.Class {
 		return delivery.Duplicate
 	}
 	rest := e.Message[at+len(duplicateText):]
-	if strings.Trim(rest, opening+closing) == "" || names(rest, o.identifier) {
+	if strings.TrimFunc(rest, isQuote) == "" || names(rest, o.identifier) {
 		return delivery.Duplicate
 	}
 	return delivery.Unexpected

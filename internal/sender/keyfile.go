@@ -128,8 +128,7 @@ func (k *KeyFile) read() (Key, error) {
 func readKey(path string) (Key, error) {
 	content, err := readSmall(path)
 	if err != nil {
-		var detail *os.PathError
-		if errors.As(err, &detail) {
+		if detail, ok := errors.AsType[*os.PathError](err); ok {
 			err = detail.Err
 		}
 		return Key{}, fmt.Errorf("key file %s: %w", path, err)

@@ -54,7 +54,7 @@ func TestRequestOnTheWire(t *testing.T) {
 
 func checkHeader(t *testing.T, got *http.Request, length int) {
 	t.Helper()
-	if got.Method != "POST" || got.RequestURI != "/v1/billing/meter_events" || got.ContentLength != int64(length) {
+	if got.Method != http.MethodPost || got.RequestURI != "/v1/billing/meter_events" || got.ContentLength != int64(length) {
 		t.Errorf("%s %s with length %d", got.Method, got.RequestURI, got.ContentLength)
 	}
 	for name, value := range map[string]string{

@@ -113,3 +113,5 @@ func shouldRetry(value string) delivery.Retry {
 		return delivery.RetryUnsaid
 	}
 }
+
+func isQuote(r rune) bool { return strings.ContainsRune(opening+closing, r) }

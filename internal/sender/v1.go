@@ -10,9 +10,10 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/meterworker/meterworker/internal/delivery"
 	stripe "github.com/stripe/stripe-go/v81"
 	"github.com/stripe/stripe-go/v81/billing/meterevent"
+
+	"github.com/meterworker/meterworker/internal/delivery"
 )
 
 const (
@@ -174,8 +175,8 @@ func (v *V1) Close() {
 // is set on purpose, each one: see stripe.BackendConfig.
 func (v *V1) backend(x *exchange) stripe.Backend {
 	return stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
-		URL:               stripe.String(v.base),
-		EnableTelemetry:   stripe.Bool(false),
+		URL:               new(v.base),
+		EnableTelemetry:   new(false),
 		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull},
 		MaxNetworkRetries: stripe.Int64(0), // they sleep through cancellation and take no permit
 		HTTPClient: &http.Client{
@@ -189,15 +190,15 @@ func eventParams(ctx context.Context, attempt delivery.Attempt) *stripe.BillingM
 	event := attempt.Event
 	fields := event.Payload()
 	params := &stripe.BillingMeterEventParams{
-		EventName:  stripe.String(event.EventName()),
-		Identifier: stripe.String(event.Identifier()),
-		Timestamp:  stripe.Int64(event.Timestamp()),
+		EventName:  new(event.EventName()),
+		Identifier: new(event.Identifier()),
+		Timestamp:  new(event.Timestamp()),
 		Payload:    make(map[string]string, len(fields)),
 	}
 	for _, field := range fields {
 		params.Payload[field.Key] = field.Value
 	}
 	params.Context = ctx
-	params.IdempotencyKey = stripe.String(attempt.IdempotencyKey)
+	params.IdempotencyKey = new(attempt.IdempotencyKey)
 	return params
 }

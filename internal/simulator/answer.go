@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 )
@@ -129,9 +130,7 @@ func (c *call) head(w http.ResponseWriter, a answer) {
 			header.Set(name, value)
 		}
 	}
-	for name, values := range a.header {
-		header[name] = values
-	}
+	maps.Copy(header, a.header)
 	if a.status != http.StatusNoContent {
 		header.Set("Content-Length", strconv.Itoa(len(a.body)))
 	}

@@ -92,7 +92,7 @@ func BenchmarkServer(b *testing.B) {
 			}
 			_, _ = io.Copy(io.Discard, response.Body)
 			response.Body.Close()
-			if response.StatusCode != 200 {
+			if response.StatusCode != http.StatusOK {
 				b.Errorf("status %d", response.StatusCode)
 			}
 		}

@@ -25,6 +25,7 @@ func (s *Simulator) meterEvents(c *call) answer {
 		return keyInUse()
 	case turnReplay:
 		return stored.replay(e, c.live)
+	case turnRun:
 	}
 	a := s.execute(c, e)
 	s.idem.finish(key, a)

@@ -3,6 +3,7 @@ package simulator
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -144,13 +145,13 @@ func (f Fault) check() error {
 
 func (f Fault) checkStatus() error {
 	low, high := 0, 0
-	switch f.Kind {
-	case Redirect:
+	if f.Kind == Redirect {
 		low, high = 301, 308
 		if target, err := url.Parse(f.Location); err != nil || !target.IsAbs() {
 			return fmt.Errorf("redirect needs a location with a scheme, not %q", f.Location)
 		}
-	case Refused:
+	}
+	if f.Kind == Refused {
 		low, high = 400, 499
 	}
 	if f.Status != 0 && (f.Status < low || f.Status > high) {
@@ -259,7 +260,7 @@ func matches(wanted, have string) bool { return wanted == "" || wanted == have }
 // edgeStages: where nothing executes under an Idempotency-Key, the executing
 // kinds strike at the edge too.
 func (c *call) edgeStages() stage {
-	if c.request.URL.Path == pathEvents && c.request.Method == "POST" {
+	if c.request.URL.Path == pathEvents && c.request.Method == http.MethodPost {
 		return edge
 	}
 	return edge | executing

@@ -142,9 +142,9 @@ func (l *ledger) scopeOf(live bool, e event, pair uint32) uint32 {
 		return l.pairOf(pairKey{live: live})
 	case ScopeMeter:
 		return l.pairOf(pairKey{live: live, eventName: e.name})
-	default:
-		return pair
+	case ScopeCustomer:
 	}
+	return pair
 }
 
 // counted lists the records in order of arrival.

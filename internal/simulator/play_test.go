@@ -118,7 +118,7 @@ func TestHangEndsWhenTheClientLeaves(t *testing.T) {
 		<-b.arrived
 		leave()
 	}()
-	if _, err := b.client.Do(b.event(b.form("id-1")).WithContext(ctx)); !errors.Is(err, context.Canceled) {
+	if _, err := b.client.Do(b.event(b.form("id-1")).WithContext(ctx)); !errors.Is(err, context.Canceled) { //nolint:bodyclose // there is no response
 		t.Errorf("error %v", err)
 	}
 	b.server.Close() // returns when the handler has ended

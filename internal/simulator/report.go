@@ -18,7 +18,7 @@ type Finding struct {
 
 // Report is the judgement of the books. Each list is ordered by identifier; an
 // event is in one list only.
-type Report struct {
+type Report struct { //nolint:recvcheck // a value to its readers; judge and sort build it
 	Expected      int       `json:"expected"` // events expected
 	Counted       int       `json:"counted"`  // events counted at least once
 	ExpectedUnits int64     `json:"expected_units"`

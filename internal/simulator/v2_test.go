@@ -182,7 +182,7 @@ func TestStreamRefusesMeaningLater(t *testing.T) {
 	b, token := newStream(t, Config{Meters: []Meter{{EventName: "api_calls"}}})
 	var batch []streamEvent
 	for i, change := range []func(*streamEvent){
-		func(e *streamEvent) {},
+		func(*streamEvent) {},
 		func(e *streamEvent) { e.Payload["value"] = "1.5" },
 		func(e *streamEvent) { delete(e.Payload, "stripe_customer_id") },
 		func(e *streamEvent) { e.Timestamp = b.Now().Add(-36 * 24 * time.Hour).Format(time.RFC3339) },

@@ -35,16 +35,16 @@ func firstColumn(text string) []string {
 	return names
 }
 
-func same(t *testing.T, what string, documented, real []string) {
+func same(t *testing.T, what string, documented, existing []string) {
 	t.Helper()
 	slices.Sort(documented)
-	slices.Sort(real)
+	slices.Sort(existing)
 	for _, name := range documented {
-		if !slices.Contains(real, name) {
+		if !slices.Contains(existing, name) {
 			t.Errorf("%s %s is documented and does not exist", what, name)
 		}
 	}
-	for _, name := range real {
+	for _, name := range existing {
 		if !slices.Contains(documented, name) {
 			t.Errorf("%s %s exists and is not documented", what, name)
 		}
@@ -60,25 +60,25 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var real []string
+	var existing []string
 	for _, family := range families {
 		if strings.HasPrefix(family.GetName(), "meterworker_") {
-			real = append(real, family.GetName())
+			existing = append(existing, family.GetName())
 		}
 	}
-	same(t, "metric", firstColumn(page(t, "docs/metrics.md")), real)
+	same(t, "metric", firstColumn(page(t, "docs/metrics.md")), existing)
 }
 
 func TestEveryReasonIsInTheRunbook(t *testing.T) {
-	var real []string
+	var existing []string
 	for _, reason := range deadletter.Reasons() {
-		real = append(real, string(reason))
+		existing = append(existing, string(reason))
 	}
 	_, section, ok := strings.Cut(page(t, "docs/runbook.md"), "## Dead letters arrive")
 	if !ok {
 		t.Fatal("the runbook has no section on dead letters")
 	}
-	same(t, "reason", firstColumn(section), real)
+	same(t, "reason", firstColumn(section), existing)
 }
 
 // tests are the names of all test functions of the repository.
@@ -103,7 +103,7 @@ func tests(t *testing.T) map[string]bool {
 }
 
 func TestEveryInvariantNamesTestsThatExist(t *testing.T) {
-	existing := tests(t)
+	known := tests(t)
 	rows := regexp.MustCompile(`(?m)^\| (I\d+) \|(.*)\|$`).FindAllStringSubmatch(page(t, "docs/invariants.md"), -1)
 	if len(rows) == 0 {
 		t.Fatal("no invariants found")
@@ -114,8 +114,8 @@ func TestEveryInvariantNamesTestsThatExist(t *testing.T) {
 			t.Errorf("%s names no test", row[1])
 		}
 		for _, name := range named {
-			if !existing[name[1]] {
-				t.Errorf("%s names %s, which does not exist; there are %d tests", row[1], name[1], len(slices.Collect(maps.Keys(existing))))
+			if !known[name[1]] {
+				t.Errorf("%s names %s, which does not exist; there are %d tests", row[1], name[1], len(slices.Collect(maps.Keys(known))))
 			}
 		}
 	}
