@@ -78,7 +78,7 @@ func TestReadyComesBetweenConnectionAndRequest(t *testing.T) {
 	v.Send(t.Context(), attempt)
 	mu.Lock()
 	defer mu.Unlock()
-	if got := strings.Join(order, " "); got != "connected ready request ready "+"request" {
+	if got := strings.Join(order, ", "); got != "connected, ready, request, ready, request, request" {
 		t.Errorf("order: %s", got)
 	}
 }
