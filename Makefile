@@ -11,6 +11,10 @@ GO       ?= go
 TOOL     := $(GO) tool -modfile=tools.mod
 PACKAGES ?= ./...
 FUZZTIME ?= 10s
+WALKS    ?= 2000
+
+# The end-to-end tests run a binary that they build, which the test cache does not see.
+UNCACHED := -count=1
 
 .PHONY: help
 help: ## List the targets
@@ -37,11 +41,11 @@ vet: ## go vet, and nothing that gofmt would change
 
 .PHONY: test
 test: vet ## Vet, then run every test
-	$(GO) test $(PACKAGES)
+	$(GO) test $(UNCACHED) $(PACKAGES)
 
 .PHONY: test-race
 test-race: vet ## Run every test under the race detector
-	$(GO) test -race $(PACKAGES)
+	$(GO) test -race $(UNCACHED) $(PACKAGES)
 
 .PHONY: lint
 lint: ## Run golangci-lint, the walls between the packages included
@@ -55,6 +59,19 @@ fuzz: ## Run each fuzz test for FUZZTIME (10s)
 		echo "== $$package $$name"; \
 		$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$package"; \
 	done <<<"$$list"
+
+.PHONY: sim
+sim: ## Random walks through crashes, lost answers and take-overs in virtual time (WALKS=2000)
+	$(GO) test -run '^TestRandomWalks$$' -v ./internal/journal -walks $(WALKS)
+	$(GO) test -run '^TestBooks$$' -v ./internal/delivery -rapid.checks $(WALKS)
+
+.PHONY: chaos
+chaos: ## Real processes: kill -9 under load, cut connections, a fleet that loses a worker
+	$(GO) test $(UNCACHED) -v -run 'Kills|Several|Drain|Rotated' ./test/e2e
+
+.PHONY: bench
+bench: ## Go benchmarks of the hot path: parse, fingerprint, look-up, simulator
+	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES) | grep -v 'no test files'
 
 .PHONY: demo
 demo: ## Run the whole worker against the simulator for half a minute
