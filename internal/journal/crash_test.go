@@ -21,104 +21,104 @@ func TestCrashPoints(t *testing.T) {
 	tests := []struct {
 		name   string
 		faults func(journaltest.Call) journaltest.Fault
-		before func(t *testing.T, o *owner) // the owner's last deeds
-		after  func(t *testing.T, o *owner) // what the next one finds
+		before func(o *owner) // the owner's last deeds
+		after  func(o *owner) // what the next one finds
 	}{
 		{
 			name:   "before the intent was stored",
 			faults: always(journal.IntentKind, journaltest.Fault{Refuse: true}),
-			before: func(t *testing.T, o *owner) {
+			before: func(o *owner) {
 				result := started(func() error { _, err := o.Intend(context.Background(), event); return err })
 				o.die()
 				if err := <-result; err == nil {
-					t.Error("Intend returned without an error, although nothing is stored")
+					o.t.Error("Intend returned without an error, although nothing is stored")
 				}
 			},
-			after: func(t *testing.T, o *owner) { o.expect(t, event, journal.Fresh, false) },
+			after: func(o *owner) { o.expect(event, journal.Fresh, false) },
 		},
 		{
 			name:   "intent stored, the answer on its way",
 			faults: always(journal.IntentKind, journaltest.Fault{After: time.Hour}),
-			before: func(t *testing.T, o *owner) {
+			before: func(o *owner) {
 				result := started(func() error { _, err := o.Intend(context.Background(), event); return err })
 				o.die()
 				if err := <-result; err == nil {
-					t.Error("Intend returned without an error, although no answer came")
+					o.t.Error("Intend returned without an error, although no answer came")
 				}
 			},
-			after: func(t *testing.T, o *owner) {
-				expectAge(t, o.expect(t, event, journal.Fresh, true).Oldest, later)
+			after: func(o *owner) {
+				expectAge(o.t, o.expect(event, journal.Fresh, true).Oldest, later)
 			},
 		},
 		{
 			name:   "intent stored, not yet sent; or sent, answer not recorded",
-			before: func(t *testing.T, o *owner) { o.intend(t, event) },
-			after: func(t *testing.T, o *owner) {
-				known := o.expect(t, event, journal.Fresh, true)
-				expectAge(t, known.Oldest, later)
+			before: func(o *owner) { o.intend(event) },
+			after: func(o *owner) {
+				known := o.expect(event, journal.Fresh, true)
+				expectAge(o.t, known.Oldest, later)
 				if !known.SameContent || known.OtherContent {
-					t.Errorf("same content %t, other content %t", known.SameContent, known.OtherContent)
+					o.t.Errorf("same content %t, other content %t", known.SameContent, known.OtherContent)
 				}
-				o.expect(t, replay, journal.Fresh, true)
+				o.expect(replay, journal.Fresh, true)
 			},
 		},
 		{
 			name: "delivered recorded, not acked",
-			before: func(t *testing.T, o *owner) {
-				o.intend(t, event)
-				o.record(t, as(event, journal.Delivered))
+			before: func(o *owner) {
+				o.intend(event)
+				o.record(as(event, journal.Delivered))
 			},
-			after: func(t *testing.T, o *owner) {
-				o.expect(t, event, journal.WasDelivered, false)
-				o.expect(t, replay, journal.DeliveredBefore, false)
+			after: func(o *owner) {
+				o.expect(event, journal.WasDelivered, false)
+				o.expect(replay, journal.DeliveredBefore, false)
 			},
 		},
 		{
 			name: "unknown and dying recorded, not published; or published, dead not recorded",
-			before: func(t *testing.T, o *owner) {
-				t0 := o.intend(t, event)
-				o.record(t, doubt(event, o.Stamp(t0)), letter(event, journal.Dying))
+			before: func(o *owner) {
+				t0 := o.intend(event)
+				o.record(doubt(event, o.Stamp(t0)), letter(event, journal.Dying))
 			},
-			after: func(t *testing.T, o *owner) {
-				known := o.expect(t, event, journal.IsDying, false)
+			after: func(o *owner) {
+				known := o.expect(event, journal.IsDying, false)
 				if string(known.Letter) != "the letter" {
-					t.Errorf("letter %q", known.Letter)
+					o.t.Errorf("letter %q", known.Letter)
 				}
-				expectAge(t, known.DyingAt, later)
-				expectAge(t, o.expect(t, replay, journal.Fresh, true).Oldest, later)
+				expectAge(o.t, known.DyingAt, later)
+				expectAge(o.t, o.expect(replay, journal.Fresh, true).Oldest, later)
 			},
 		},
 		{
 			name: "dead recorded, not acked",
-			before: func(t *testing.T, o *owner) {
-				t0 := o.intend(t, event)
-				o.record(t, doubt(event, o.Stamp(t0)), letter(event, journal.Dying))
-				o.record(t, letter(event, journal.Dead))
+			before: func(o *owner) {
+				t0 := o.intend(event)
+				o.record(doubt(event, o.Stamp(t0)), letter(event, journal.Dying))
+				o.record(letter(event, journal.Dead))
 			},
-			after: func(t *testing.T, o *owner) {
-				o.expect(t, event, journal.WasBuried, false)
-				expectAge(t, o.expect(t, replay, journal.Fresh, true).Oldest, later)
+			after: func(o *owner) {
+				o.expect(event, journal.WasBuried, false)
+				expectAge(o.t, o.expect(replay, journal.Fresh, true).Oldest, later)
 			},
 		},
 		{
 			name: "refused and buried without a doubt",
-			before: func(t *testing.T, o *owner) {
-				o.intend(t, event)
-				o.record(t, letter(event, journal.Dying))
-				o.record(t, letter(event, journal.Dead))
+			before: func(o *owner) {
+				o.intend(event)
+				o.record(letter(event, journal.Dying))
+				o.record(letter(event, journal.Dead))
 			},
-			after: func(t *testing.T, o *owner) {
-				o.expect(t, event, journal.WasBuried, false)
-				o.expect(t, replay, journal.Fresh, false)
+			after: func(o *owner) {
+				o.expect(event, journal.WasBuried, false)
+				o.expect(replay, journal.Fresh, false)
 			},
 		},
 		{
 			name: "not-sent recorded, not handed back",
-			before: func(t *testing.T, o *owner) {
-				o.intend(t, event)
-				o.record(t, as(event, journal.NotSent))
+			before: func(o *owner) {
+				o.intend(event)
+				o.record(as(event, journal.NotSent))
 			},
-			after: func(t *testing.T, o *owner) { o.expect(t, event, journal.Fresh, false) },
+			after: func(o *owner) { o.expect(event, journal.Fresh, false) },
 		},
 	}
 	for _, test := range tests {
@@ -126,11 +126,11 @@ func TestCrashPoints(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := journaltest.New()
 				first := claim(t, store, test.faults)
-				test.before(t, first)
+				test.before(first)
 				first.die()
-				time.Sleep(later)
-				test.after(t, claim(t, store, nil))
-				test.after(t, claim(t, store, nil)) // what was adopted is found again
+				pass(later)
+				test.after(claim(t, store, nil))
+				test.after(claim(t, store, nil)) // what was adopted is found again
 			})
 		})
 	}
@@ -139,12 +139,12 @@ func TestCrashPoints(t *testing.T) {
 func TestCrashBetweenMarkerAndReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := journaltest.New()
-		claim(t, store, nil).intend(t, event)
+		claim(t, store, nil).intend(event)
 		client := store.Client(func(c journaltest.Call) journaltest.Fault {
 			return journaltest.Fault{Refuse: c.Op == journaltest.Read}
 		})
 		result := started(func() error {
-			_, err := journal.Claim(context.Background(), client, config(0), number)
+			_, err := journal.Claim(context.Background(), client, config(), number)
 			return err
 		})
 		client.Crash()
@@ -152,26 +152,26 @@ func TestCrashBetweenMarkerAndReading(t *testing.T) {
 			t.Fatal("claimed, although the journal cannot be read")
 		}
 		expectStored(t, store, journal.OwnerKind, 2)
-		claim(t, store, nil).expect(t, event, journal.Fresh, true)
+		claim(t, store, nil).expect(event, journal.Fresh, true)
 	})
 }
 
 func TestCrashWhileAdopting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := journaltest.New()
-		claim(t, store, nil).intend(t, event)
-		time.Sleep(time.Hour)
+		claim(t, store, nil).intend(event)
+		pass(time.Hour)
 		client := store.Client(always(journal.DoneKind, journaltest.Fault{Refuse: true}))
 		result := started(func() error {
-			_, err := journal.Claim(context.Background(), client, config(0), number)
+			_, err := journal.Claim(context.Background(), client, config(), number)
 			return err
 		})
 		client.Crash()
 		if err := <-result; err == nil {
 			t.Fatal("claimed, although nothing could be adopted")
 		}
-		time.Sleep(time.Hour)
-		expectAge(t, claim(t, store, nil).expect(t, event, journal.Fresh, true).Oldest, 2*time.Hour)
+		pass(time.Hour)
+		expectAge(t, claim(t, store, nil).expect(event, journal.Fresh, true).Oldest, 2*time.Hour)
 	})
 }
 
@@ -179,13 +179,13 @@ func TestALetterIsFinishedByTheNextOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := journaltest.New()
 		first := claim(t, store, nil)
-		first.record(t, letter(event, journal.Dying))
+		first.record(letter(event, journal.Dying))
 		first.die()
 		second := claim(t, store, nil)
-		second.expect(t, event, journal.IsDying, false)
-		second.record(t, letter(event, journal.Dead))
-		second.expect(t, event, journal.WasBuried, false)
-		claim(t, store, nil).expect(t, event, journal.WasBuried, false)
+		second.expect(event, journal.IsDying, false)
+		second.record(letter(event, journal.Dead))
+		second.expect(event, journal.WasBuried, false)
+		claim(t, store, nil).expect(event, journal.WasBuried, false)
 	})
 }
 
@@ -199,11 +199,11 @@ func TestClaimEndsWithItsContext(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := journaltest.New()
-				claim(t, store, nil).intend(t, event)
+				claim(t, store, nil).intend(event)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				began := time.Now()
-				_, err := journal.Claim(ctx, store.Client(faults), config(0), number)
+				_, err := journal.Claim(ctx, store.Client(faults), config(), number)
 				if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Minute {
 					t.Errorf("%v after %v", err, time.Since(began))
 				}
@@ -216,18 +216,18 @@ func TestClaimSurvivesLostAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := journaltest.New()
 		first := claim(t, store, nil)
-		first.intend(t, event)
-		first.record(t, as(event, journal.Delivered))
+		first.intend(event)
+		first.record(as(event, journal.Delivered))
 		other := journal.Entry{Sequence: 6, Key: 78}
-		first.intend(t, other)
+		first.intend(other)
 		calls := map[journaltest.Op]int{}
 		second := claim(t, store, func(c journaltest.Call) journaltest.Fault {
 			calls[c.Op]++
 			return journaltest.Fault{Lose: calls[c.Op] <= 2}
 		})
-		second.expect(t, event, journal.WasDelivered, false)
-		second.expect(t, other, journal.Fresh, true)
-		second.intend(t, journal.Entry{Sequence: 7, Key: 79})
+		second.expect(event, journal.WasDelivered, false)
+		second.expect(other, journal.Fresh, true)
+		second.intend(journal.Entry{Sequence: 7, Key: 79})
 		expectStored(t, store, journal.OwnerKind, 2)
 	})
 }
@@ -242,10 +242,10 @@ func TestClaimSurvivesAnOutageLongerThanTheDuplicateWindow(t *testing.T) {
 			return journaltest.Fault{Lose: away && c.N == 1, Refuse: away && c.N > 1}
 		})
 		expectStored(t, store, journal.OwnerKind, 2)
-		expectAge(t, o.intend(t, event), 0)
-		o.record(t, doubt(event, time.Now()))
+		expectAge(t, o.intend(event), 0)
+		o.record(doubt(event, time.Now()))
 		// The claim began ten minutes ago; what is attempted now is not that old.
-		if age := o.expect(t, event, journal.Fresh, true).Oldest.Age(time.Now()); age > time.Minute+5*time.Second {
+		if age := o.expect(event, journal.Fresh, true).Oldest.Age(time.Now()); age > time.Minute+5*time.Second {
 			t.Errorf("an attempt of this very moment is %v old", age)
 		}
 	})
@@ -255,18 +255,18 @@ func TestClaimSurvivesAnOutageLongerThanTheDuplicateWindow(t *testing.T) {
 func TestForgiveness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := journaltest.New()
-		claim(t, store, nil).intend(t, event)
-		time.Sleep(30 * time.Hour)
+		claim(t, store, nil).intend(event)
+		pass(30 * time.Hour)
 		second := claim(t, store, nil)
 		q := question(replay)
 		q.Forgive = time.Now()
 		if known := second.Lookup(q); known.Unknown || !known.SameContent {
 			t.Errorf("the replay's own look-up: %+v", known)
 		}
-		second.intend(t, replay)
-		time.Sleep(time.Hour)
+		second.intend(replay)
+		pass(time.Hour)
 		third := claim(t, store, nil)
 		expectAge(t, third.Lookup(q).Oldest, time.Hour) // its own attempt counts
-		expectAge(t, third.expect(t, replay, journal.Fresh, true).Oldest, 31*time.Hour)
+		expectAge(t, third.expect(replay, journal.Fresh, true).Oldest, 31*time.Hour)
 	})
 }

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 )
@@ -12,7 +13,7 @@ import (
 func oneADay(n int) *Ledger {
 	l := newLedger()
 	for i := range n {
-		at, id := dayOf(n, i), uint64(i) //nolint:gosec // small
+		at, id := dayOf(n, i), uint64(i)
 		l.apply(Entry{Sequence: id, Key: id, Fingerprint: content, State: Delivered}, at)
 		l.apply(Entry{Sequence: id + 1000, Key: body, State: Dead}, at)
 		l.apply(Entry{Sequence: id + 2000, Key: id + 2000, State: Unknown, T0: at}, at)
@@ -26,7 +27,7 @@ func dayOf(n, i int) time.Time { return noon.Add(time.Hour).AddDate(0, 0, i-n+1)
 // about asks about the identifier of day i as another sequence, with an event that
 // has the timestamp of its delivery.
 func about(n, i int) Question {
-	return Question{Sequence: 5000, Key: uint64(i), Fingerprint: content, EventTime: dayOf(n, i)} //nolint:gosec // small
+	return Question{Sequence: 5000, Key: uint64(i), Fingerprint: content, EventTime: dayOf(n, i)}
 }
 
 func expectVerdicts(t *testing.T, l *Ledger, n, dropped int) {
@@ -39,7 +40,7 @@ func expectVerdicts(t *testing.T, l *Ledger, n, dropped int) {
 		if got := l.Lookup(about(n, i), noon).Verdict; got != want {
 			t.Errorf("delivery of day %d of %d: %s, want %s", i, n, got, want)
 		}
-		q := Question{Sequence: uint64(i) + 1000, Key: 9999, Body: body, EventTime: dayOf(n, i)} //nolint:gosec // small
+		q := Question{Sequence: uint64(i) + 1000, Key: 9999, Body: body, EventTime: dayOf(n, i)}
 		if got := l.Lookup(q, noon).Verdict; got != buried {
 			t.Errorf("dead letter of day %d of %d: %s, want %s", i, n, got, buried)
 		}
@@ -52,7 +53,7 @@ func TestExpireDropsWholeDaysAndOldAttempts(t *testing.T) {
 	l.Expire(noon.Add(time.Hour), 72*time.Hour)
 	expectVerdicts(t, l, 6, 2) // today and three days before it
 	for i := range 6 {
-		q := Question{Sequence: 5000, Key: uint64(i) + 2000, EventTime: dayOf(6, i)} //nolint:gosec // small
+		q := Question{Sequence: 5000, Key: uint64(i) + 2000, EventTime: dayOf(6, i)}
 		known, kept := l.Lookup(q, noon), i >= 2
 		if known.Unknown != kept || (known.Verdict == Forgotten) != !kept {
 			t.Errorf("attempt of day %d: %s, unknown %t", i, known.Verdict, known.Unknown)
@@ -103,6 +104,21 @@ func TestShrinkDropsTheOldestDaysFirst(t *testing.T) {
 			t.Fatalf("%d identifiers forgotten, %v; want %d", n, err, want)
 		}
 		expectVerdicts(t, l, 6, dropped)
+	}
+}
+
+// What was dropped must not be held by the slice that it was in.
+func TestDroppedDaysAreFreed(t *testing.T) {
+	l := oneADay(6)
+	backing := l.days
+	l.Expire(noon.Add(time.Hour), 72*time.Hour)
+	for _, d := range l.days {
+		if i := slices.Index(backing, d); i >= 0 {
+			backing[i] = nil
+		}
+	}
+	if i := slices.IndexFunc(backing, func(d *day) bool { return d != nil }); i >= 0 {
+		t.Errorf("the tables of day %d are still held", backing[i].number)
 	}
 }
 

@@ -27,8 +27,9 @@
 // Writes have one in flight a partition, intents and records together, each with
 // a message id of its own. After an unknown outcome the same bytes are written
 // again under the same id. An answer "duplicate" proves that the bytes are
-// stored but not that we still own the partition, so an intent that was answered
-// so is written once more under a fresh id before anybody may send.
+// stored but not that we still own the partition (a cluster looks at the id before
+// the fence, a single server after it), so an intent that was answered so is
+// written once more under a fresh id before anybody may send.
 //
 // # States of a sequence
 //
@@ -42,10 +43,11 @@
 //	fresh or open ─────────────────────────────────────▶ dying ─────────▶ dead
 //	                                       (dead letter is published)  (end: ack)
 //
-// Every record but an intent closes the sequence's open intent. NotSent is legal
-// only when each attempt under the intent has a definite refusal or never had
-// a byte written; otherwise it is Unknown. Unknown comes before Dying in the
-// same message.
+// Every record closes the sequence's open intent. NotSent is legal only when each
+// attempt under the intent has a definite refusal or never had a byte written;
+// otherwise it is Unknown. Unknown comes before Dying in the same message. An
+// intent for a sequence that has an open one is refused ([ErrUnresolved]), and the
+// open one is recorded as unknown: whoever began left without a word.
 //
 // States of an identifier (key):
 //
@@ -86,8 +88,9 @@
 //
 // Ages are compared, never dates of different clocks: see [Moment]. An age is
 // the larger one by wall clock and by monotonic clock, so neither a stepped clock
-// nor a suspended machine makes an attempt look young. A virtual machine that is
-// paused with both its clocks is not covered; nobody inside can tell.
+// nor a suspended machine makes an attempt look young. Where the server's clock and
+// ours disagree, the earlier stamp counts. A virtual machine that is paused with
+// both its clocks is not covered; nobody inside can tell.
 //
 // # Forgetting
 //
@@ -97,7 +100,8 @@
 // The marker is renewed under the fence long before the age limit takes it. Records
 // leave by the stream's age limit (36 days: 35 until Stripe refuses an event by
 // its timestamp, and a margin). In memory the ledger keeps one table a day and
-// drops whole days, when they leave the window or, loudly, when memory is short;
-// then an event whose timestamp is older than what is still known is reported as
-// [Forgotten]. Below 25 hours the ledger refuses to forget: the worker stops.
+// drops whole days, when they leave the window or when memory is short; from then
+// on an event whose timestamp is older than what is still known is reported as
+// [Forgotten] ([Ledger.Horizon] says how old). Below 25 hours the ledger refuses to
+// forget for want of memory: the worker stops.
 package journal

@@ -83,7 +83,7 @@ func pack(m message) []byte {
 	previous := uint64(0)
 	for _, e := range m.entries {
 		out = append(out, byte(e.State))
-		out = binary.AppendVarint(out, int64(e.Sequence-previous)) //nolint:gosec // wraps and unwraps symmetrically
+		out = binary.AppendVarint(out, int64(e.Sequence-previous)) // wraps and unwraps symmetrically
 		out = binary.LittleEndian.AppendUint64(out, e.Key)
 		out = binary.LittleEndian.AppendUint32(out, e.Fingerprint)
 		switch e.State {
@@ -157,7 +157,7 @@ func (r *unpacker) entries() []Entry {
 func (r *unpacker) entry(previous uint64) Entry {
 	var e Entry
 	e.State = State(r.bytes(1)[0])
-	e.Sequence = previous + uint64(r.varint()) //nolint:gosec // see pack
+	e.Sequence = previous + uint64(r.varint()) // see pack
 	e.Key = binary.LittleEndian.Uint64(r.bytes(8))
 	e.Fingerprint = binary.LittleEndian.Uint32(r.bytes(4))
 	switch e.State {
@@ -210,7 +210,7 @@ func (r *unpacker) length() int {
 		r.fail("bad length")
 		return 0
 	}
-	return int(v) //nolint:gosec // at most len(r.data)
+	return int(v)
 }
 
 func (r *unpacker) fail(format string, args ...any) {

@@ -51,8 +51,8 @@ func TestTheFormerOwnerCanStoreNothing(t *testing.T) {
 				expectLost(t, first)
 				expectStored(t, store, journal.IntentKind, 0)
 				expectStored(t, store, journal.DoneKind, 0)
-				second.expect(t, event, journal.Fresh, false)
-				second.intend(t, event)
+				second.expect(event, journal.Fresh, false)
+				second.intend(event)
 			})
 		})
 	}
@@ -70,7 +70,7 @@ func TestAWriteUnderWayAtTheTakeOverIsRefused(t *testing.T) {
 		}
 		expectLost(t, first)
 		expectStored(t, store, journal.IntentKind, 0)
-		second.expect(t, event, journal.Fresh, false)
+		second.expect(event, journal.Fresh, false)
 	})
 }
 
@@ -81,13 +81,13 @@ func TestAnIntentAnsweredDuplicateIsWrittenAgain(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			store := journaltest.New()
 			o := claim(t, store, nth(journal.IntentKind, 1, lost))
-			expectAge(t, o.intend(t, event), 10*time.Second)
+			expectAge(t, o.intend(event), 10*time.Second)
 			if got := sequences(stored(t, store, journal.IntentKind)); len(got) != 2 || !slices.Equal(got[0], got[1]) {
 				t.Errorf("stored intents: %v, want the same twice", got)
 			}
-			o.record(t, as(event, journal.NotSent))
+			o.record(as(event, journal.NotSent))
 			o.die()
-			claim(t, store, nil).expect(t, event, journal.Fresh, false)
+			claim(t, store, nil).expect(event, journal.Fresh, false)
 		})
 	})
 	t.Run("lost meanwhile", func(t *testing.T) {
@@ -95,12 +95,12 @@ func TestAnIntentAnsweredDuplicateIsWrittenAgain(t *testing.T) {
 			store := journaltest.New()
 			first := claim(t, store, nth(journal.IntentKind, 1, lost))
 			result := started(func() error { _, err := first.Intend(context.Background(), event); return err })
-			time.Sleep(time.Second)
+			pass(time.Second)
 			second := claim(t, store, nil)
 			if err := <-result; !errors.Is(err, journal.ErrLost) {
 				t.Errorf("%v, want ErrLost: somebody else owns it", err)
 			}
-			second.expect(t, event, journal.Fresh, true) // what we cannot know is taken for sent
+			second.expect(event, journal.Fresh, true) // what we cannot know is taken for sent
 		})
 	})
 }
@@ -118,15 +118,15 @@ func TestRecordsAreIdempotent(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := journaltest.New()
 				o := claim(t, store, nth(journal.DoneKind, 1, journaltest.Fault{Lose: true, After: test.silence}))
-				t0 := o.intend(t, event)
-				o.record(t, doubt(event, o.Stamp(t0)), letter(event, journal.Dying))
+				t0 := o.intend(event)
+				o.record(doubt(event, o.Stamp(t0)), letter(event, journal.Dying))
 				expectStored(t, store, journal.DoneKind, test.stored)
-				o.expect(t, event, journal.IsDying, false)
-				o.record(t, letter(event, journal.Dead))
+				o.expect(event, journal.IsDying, false)
+				o.record(letter(event, journal.Dead))
 				size, _ := o.Ledger.Size()
 				next := claim(t, store, nil)
-				next.expect(t, event, journal.WasBuried, false)
-				expectAge(t, next.expect(t, replay, journal.Fresh, true).Oldest, test.silence)
+				next.expect(event, journal.WasBuried, false)
+				expectAge(t, next.expect(replay, journal.Fresh, true).Oldest, test.silence)
 				if again, _ := next.Ledger.Size(); again != size {
 					t.Errorf("the ledger that was read takes %d bytes, the one that was written %d", again, size)
 				}
@@ -141,34 +141,34 @@ func TestLateCopiesArePassedOver(t *testing.T) {
 	tests := []struct {
 		name   string
 		faults func(journaltest.Call) journaltest.Fault
-		do     func(t *testing.T, o *owner)
+		do     func(o *owner)
 		kind   journal.Kind
-		check  func(t *testing.T, o *owner)
+		check  func(o *owner)
 	}{
 		{
 			"of an intent", nth(journal.IntentKind, 1, late),
-			func(t *testing.T, o *owner) { o.intend(t, event); o.record(t, as(event, journal.NotSent)) },
+			func(o *owner) { o.intend(event); o.record(as(event, journal.NotSent)) },
 			journal.IntentKind,
-			func(t *testing.T, o *owner) { o.expect(t, event, journal.Fresh, false) },
+			func(o *owner) { o.expect(event, journal.Fresh, false) },
 		},
 		{
 			"of a dying letter", nth(journal.DoneKind, 1, late),
-			func(t *testing.T, o *owner) {
-				o.record(t, letter(event, journal.Dying))
-				o.record(t, letter(event, journal.Dead))
+			func(o *owner) {
+				o.record(letter(event, journal.Dying))
+				o.record(letter(event, journal.Dead))
 			},
 			journal.DoneKind,
-			func(t *testing.T, o *owner) { o.expect(t, event, journal.WasBuried, false) },
+			func(o *owner) { o.expect(event, journal.WasBuried, false) },
 		},
 		{
 			"of a not-sent", nth(journal.DoneKind, 1, late),
-			func(t *testing.T, o *owner) {
-				o.intend(t, event)
-				o.record(t, as(event, journal.NotSent))
-				o.intend(t, event)
+			func(o *owner) {
+				o.intend(event)
+				o.record(as(event, journal.NotSent))
+				o.intend(event)
 			},
 			journal.DoneKind,
-			func(t *testing.T, o *owner) { o.expect(t, event, journal.Fresh, true) },
+			func(o *owner) { o.expect(event, journal.Fresh, true) },
 		},
 	}
 	for _, test := range tests {
@@ -176,13 +176,13 @@ func TestLateCopiesArePassedOver(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := journaltest.New()
 				o := claim(t, store, test.faults)
-				test.do(t, o)
-				time.Sleep(10 * time.Second) // purged
+				test.do(o)
+				pass(10 * time.Second) // purged
 				before := len(stored(t, store, test.kind))
 				o.client.SetFaults(func(journaltest.Call) journaltest.Fault { return journaltest.Fault{Refuse: true} })
-				time.Sleep(5 * time.Minute)
+				pass(5 * time.Minute)
 				expectStored(t, store, test.kind, before+1)
-				test.check(t, claim(t, store, nil))
+				test.check(claim(t, store, nil))
 			})
 		})
 	}
@@ -192,12 +192,12 @@ func TestALateCopyFromBeforeTheMarkerIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := journaltest.New()
 		first := claim(t, store, nth(journal.IntentKind, 1, journaltest.Fault{Copy: 3 * time.Minute}))
-		first.intend(t, event)
-		first.record(t, as(event, journal.NotSent))
+		first.intend(event)
+		first.record(as(event, journal.NotSent))
 		claim(t, store, nil)
-		time.Sleep(5 * time.Minute)
+		pass(5 * time.Minute)
 		expectStored(t, store, journal.IntentKind, 0)
-		claim(t, store, nil).expect(t, event, journal.Fresh, false)
+		claim(t, store, nil).expect(event, journal.Fresh, false)
 	})
 }
 
@@ -205,15 +205,15 @@ func TestTheMarkerIsRenewedUnderTheFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := journaltest.New()
 		o := claim(t, store, nil)
-		o.intend(t, event)
-		time.Sleep(journal.RemarkAfter - time.Minute)
+		o.intend(event)
+		pass(journal.RemarkAfter - time.Minute)
 		expectStored(t, store, journal.OwnerKind, 1)
-		time.Sleep(5 * time.Minute)
+		pass(5 * time.Minute)
 		expectStored(t, store, journal.OwnerKind, 2)
-		time.Sleep(journaltest.MaxAge) // the first markers are gone
-		o.record(t, as(event, journal.Delivered))
+		pass(journaltest.MaxAge) // the first markers are gone
+		o.record(as(event, journal.Delivered))
 		second := claim(t, store, nil)
-		second.expect(t, event, journal.WasDelivered, false)
+		second.expect(event, journal.WasDelivered, false)
 		if _, err := o.Intend(t.Context(), replay); !errors.Is(err, journal.ErrLost) {
 			t.Errorf("after a take-over: %v, want ErrLost", err)
 		}
@@ -225,12 +225,12 @@ func TestAFormerOwnerDoesNotRenewItsMarker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := journaltest.New()
 		first := claim(t, store, nil)
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		second := claim(t, store, nil)
-		time.Sleep(journal.RemarkAfter - 30*time.Minute)
+		pass(journal.RemarkAfter - 30*time.Minute)
 		expectLost(t, first)
 		expectStored(t, store, journal.OwnerKind, 2)
-		second.intend(t, event)
+		second.intend(event)
 	})
 }
 
@@ -239,11 +239,11 @@ func TestARenewedMarkerWithALostAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := journaltest.New()
 		o := claim(t, store, nth(journal.OwnerKind, 2, journaltest.Fault{Lose: true}))
-		o.intend(t, event)
-		time.Sleep(journal.RemarkAfter + 10*time.Minute)
+		o.intend(event)
+		pass(journal.RemarkAfter + 10*time.Minute)
 		expectStored(t, store, journal.OwnerKind, 2)
-		o.record(t, as(event, journal.Delivered))
-		claim(t, store, nil).expect(t, event, journal.WasDelivered, false)
+		o.record(as(event, journal.Delivered))
+		claim(t, store, nil).expect(event, journal.WasDelivered, false)
 	})
 }
 
@@ -272,7 +272,7 @@ func TestAMarkerThatAgedOutEndsTheOwnership(t *testing.T) {
 			t.Errorf("%v, want ErrLost", err)
 		}
 		expectLost(t, o)
-		claim(t, store, nil).intend(t, event)
+		claim(t, store, nil).intend(event)
 	})
 }
 
@@ -297,7 +297,7 @@ func TestAnUnknownFormatRefusesTheClaim(t *testing.T) {
 				store := journaltest.New()
 				store.Inject(number, test.kind, test.data)
 				began := time.Now()
-				_, err := journal.Claim(t.Context(), store.Client(nil), config(0), number)
+				_, err := journal.Claim(t.Context(), store.Client(nil), config(), number)
 				if !errors.Is(err, journal.ErrFormat) || time.Since(began) != 0 {
 					t.Errorf("%v after %v, want ErrFormat at once", err, time.Since(began))
 				}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -74,8 +75,8 @@ func verdictOn(d delivery, q Question) Verdict {
 // buried looks for the sequence's dead letter. The body must agree too: after a
 // restore of an old copy the outbox gives sequences to other messages.
 func (l *Ledger) buried(sequence, body uint64) bool {
-	for i := len(l.days) - 1; i >= 0; i-- {
-		if b, ok := l.days[i].dead[sequence]; ok && b == body {
+	for _, d := range slices.Backward(l.days) {
+		if b, ok := d.dead[sequence]; ok && b == body {
 			return true
 		}
 	}
@@ -83,8 +84,8 @@ func (l *Ledger) buried(sequence, body uint64) bool {
 }
 
 func (l *Ledger) delivery(key uint64) (delivery, bool) {
-	for i := len(l.days) - 1; i >= 0; i-- {
-		if d, ok := l.days[i].delivered[key]; ok {
+	for _, day := range slices.Backward(l.days) {
+		if d, ok := day.delivered[key]; ok {
 			return d, true
 		}
 	}

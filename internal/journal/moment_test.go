@@ -23,7 +23,7 @@ func clocks(wall, monotonic time.Duration) time.Time {
 		ext  int64
 		loc  *time.Location
 	}{
-		wall: hasMonotonic | uint64(since1885/time.Second)<<secondsShift | uint64(since1885%time.Second), //nolint:gosec // both positive
+		wall: hasMonotonic | uint64(since1885/time.Second)<<secondsShift | uint64(since1885%time.Second),
 		ext:  int64(time.Hour + monotonic),
 		loc:  time.Local,
 	}
@@ -125,6 +125,16 @@ func TestTheLatestStampCounts(t *testing.T) {
 	clock.latest = noon.Add(5 * time.Hour)
 	if age := clock.moment(noon.Add(4 * time.Hour)).Age(clocks(0, 0)); age != time.Hour {
 		t.Errorf("age %v, want an hour: by the clock that stamped it", age)
+	}
+}
+
+// A server whose clock was set back a day since makes nothing of an hour ago look
+// younger than our own clock does.
+func TestOurClockCountsWhereTheServersWasSetBack(t *testing.T) {
+	clock := claimedAt(noon.Add(-24*time.Hour), 0)
+	clock.latest = noon.Add(-time.Hour)
+	if age := clock.moment(noon.Add(-time.Hour)).Age(clocks(0, 0)); age != time.Hour {
+		t.Errorf("age %v, want an hour", age)
 	}
 }
 

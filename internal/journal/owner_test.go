@@ -2,7 +2,6 @@ package journal_test
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -21,22 +20,26 @@ const (
 // owner is one process that owns the partition, or did.
 type owner struct {
 	*journal.Partition
+	t      *testing.T
 	client *journaltest.Client
 }
 
-func config(worker int) journal.Config {
-	return journal.Config{Worker: "test", Nonce: fmt.Sprint("w", worker), Window: window, Limit: unlimited}
+// pass lets the bubble's time pass.
+func pass(d time.Duration) { <-time.After(d) }
+
+func config() journal.Config {
+	return journal.Config{Worker: "test", Nonce: "w", Window: window, Limit: unlimited}
 }
 
 // claim takes the partition over as another process.
 func claim(t *testing.T, store *journaltest.Store, faults func(journaltest.Call) journaltest.Fault) *owner {
 	t.Helper()
 	client := store.Client(faults)
-	p, err := journal.Claim(t.Context(), client, config(0), number)
+	p, err := journal.Claim(t.Context(), client, config(), number)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &owner{p, client}
+	o := &owner{p, t, client}
 	t.Cleanup(o.die)
 	return o
 }
@@ -75,28 +78,28 @@ func doubt(e journal.Entry, t0 time.Time) journal.Entry {
 	return e
 }
 
-func (o *owner) intend(t *testing.T, e journal.Entry) journal.Moment {
-	t.Helper()
-	t0, err := o.Intend(t.Context(), e)
+func (o *owner) intend(e journal.Entry) journal.Moment {
+	o.t.Helper()
+	t0, err := o.Intend(o.t.Context(), e)
 	if err != nil {
-		t.Fatal(err)
+		o.t.Fatal(err)
 	}
 	return t0
 }
 
-func (o *owner) record(t *testing.T, entries ...journal.Entry) {
-	t.Helper()
-	if err := o.Record(t.Context(), entries...); err != nil {
-		t.Fatal(err)
+func (o *owner) record(entries ...journal.Entry) {
+	o.t.Helper()
+	if err := o.Record(o.t.Context(), entries...); err != nil {
+		o.t.Fatal(err)
 	}
 }
 
 // expect asks about e and compares verdict and doubt.
-func (o *owner) expect(t *testing.T, e journal.Entry, verdict journal.Verdict, unknown bool) journal.Known {
-	t.Helper()
+func (o *owner) expect(e journal.Entry, verdict journal.Verdict, unknown bool) journal.Known {
+	o.t.Helper()
 	known := o.Lookup(question(e))
 	if known.Verdict != verdict || known.Unknown != unknown {
-		t.Errorf("sequence %d: %s, unknown %t; want %s, %t", e.Sequence, known.Verdict, known.Unknown, verdict, unknown)
+		o.t.Errorf("sequence %d: %s, unknown %t; want %s, %t", e.Sequence, known.Verdict, known.Unknown, verdict, unknown)
 	}
 	return known
 }

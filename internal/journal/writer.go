@@ -16,6 +16,7 @@ type writer struct {
 	marker    uint64
 	marked    time.Time // local time of the last marker
 	tidied    time.Time // local time of the last look at the ledger
+	kept      uint64    // count at the last upkeep
 	prefix    string
 	count     uint64
 	messages  []*intentMessage     // stored intents, oldest first
@@ -248,9 +249,12 @@ func (w *writer) upkeep(ctx context.Context, pulse *time.Timer) error {
 	return nil
 }
 
-// interval is the time to the next upkeep: an idle partition needs little.
+// interval is the time to the next upkeep: a partition that wrote nothing since the
+// last one, and has nothing to purge, needs little.
 func (w *writer) interval() time.Duration {
-	if w.resolved() > 0 {
+	busy := w.count != w.kept || w.resolved() > 0
+	w.kept = w.count
+	if busy {
 		return purgeEvery
 	}
 	return tidyAfter

@@ -7,7 +7,8 @@
 //   - A write names the last message that it expects on the owner subject and is
 //     refused with [journal.ErrLost] when that is another one.
 //   - A message id is remembered for [DuplicateWindow]; within it a repeat is
-//     answered "duplicate", and this check comes before the fence.
+//     answered "duplicate". As in a cluster this check comes before the fence, unless
+//     [Store.SetSingle] makes it a single server, where the fence comes first.
 //   - Sequences rise over all partitions; stamps are the server's clock, which is the
 //     bubble's and a skew ([Store.SetSkew]).
 //   - Messages of every kind leave after [MaxAge], markers too.
@@ -39,8 +40,10 @@ type Store struct {
 	mu         sync.Mutex
 	last       uint64
 	skew       time.Duration
+	single     bool
 	partitions map[int]*partition
 	ids        map[string]known
+	crowded    int       // number of ids at which the old ones are dropped
 	late       []arrival // copies of writes that are still under way, by due time
 }
 
@@ -81,6 +84,13 @@ func (s *Store) SetSkew(skew time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.skew = skew
+}
+
+// SetSingle makes the store a single server: it looks at the fence before the id.
+func (s *Store) SetSingle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.single = true
 }
 
 // Stored is what is stored of a partition now, in order.
@@ -169,18 +179,31 @@ func (s *Store) arrive(w write) (journal.Appended, error) {
 }
 
 func (s *Store) apply(w write, now time.Time) (journal.Appended, error) {
-	if k, ok := s.ids[w.id]; ok && now.Sub(k.at) < DuplicateWindow {
+	k, ok := s.ids[w.id]
+	repeat, stale := ok && now.Sub(k.at) < DuplicateWindow, s.stale(w)
+	if repeat && (!stale || !s.single) {
 		return journal.Appended{Sequence: k.sequence, Duplicate: true}, nil
 	}
-	if owner := s.partition(w.partition).owner; w.fenced && owner != w.marker {
-		return journal.Appended{}, fmt.Errorf("%w: the last marker is %d, ours was %d", journal.ErrLost, owner, w.marker)
+	if stale {
+		return journal.Appended{}, fmt.Errorf("%w: marker %d is not the last one", journal.ErrLost, w.marker)
 	}
 	sequence := s.store(w, now)
 	s.ids[w.id] = known{sequence, now}
-	if len(s.ids) > 10_000 {
-		maps.DeleteFunc(s.ids, func(_ string, k known) bool { return now.Sub(k.at) >= DuplicateWindow })
-	}
+	s.forget(now)
 	return journal.Appended{Sequence: sequence}, nil
+}
+
+// stale reports whether the fence refuses the write.
+func (s *Store) stale(w write) bool { return w.fenced && s.partition(w.partition).owner != w.marker }
+
+// forget drops the ids that are past the window, when there may be as many of them
+// as others.
+func (s *Store) forget(now time.Time) {
+	if len(s.ids) < s.crowded {
+		return
+	}
+	maps.DeleteFunc(s.ids, func(_ string, k known) bool { return now.Sub(k.at) >= DuplicateWindow })
+	s.crowded = max(1000, 2*len(s.ids))
 }
 
 func (s *Store) store(w write, now time.Time) uint64 {
