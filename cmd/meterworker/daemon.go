@@ -33,6 +33,8 @@ type daemon struct {
 	gate    *delivery.Gate
 	admin   *console.Server
 
+	forgotten time.Time // see warnForgotten
+
 	mu      sync.Mutex
 	opening string // what the start waits for; "" once it is over
 	broker  *broker

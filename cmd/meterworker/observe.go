@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
+	"github.com/meterworker/meterworker/usage"
 )
 
 const (
@@ -39,8 +40,12 @@ func (d *daemon) gauge(ctx context.Context) {
 	var pending, identifiers, open int
 	var bytes int64
 	oldest := time.Time{}
+	horizon := time.Now().Add(-usage.MaxAge) // older events are refused anyway
 	for p, h := range held {
 		h.journal.SetLimit(share)
+		if forgotten := h.journal.Ledger.Horizon(); forgotten.After(horizon) {
+			horizon = forgotten
+		}
 		size, n := h.journal.Ledger.Size()
 		bytes, identifiers, open = bytes+size, identifiers+n, open+h.journal.Open()
 		backlog, err := h.outbox.Backlog(ctx)
@@ -66,6 +71,18 @@ func (d *daemon) gauge(ctx context.Context) {
 	}
 	m.OutboxOldest.Set(age)
 	d.gaugeLetters(ctx)
+	d.warnForgotten(horizon)
+}
+
+// warnForgotten says loudly, each time it gets worse, that days were dropped from the
+// ledger for want of memory.
+func (d *daemon) warnForgotten(horizon time.Time) {
+	if time.Since(horizon) >= usage.MaxAge || !horizon.After(d.forgotten) {
+		return
+	}
+	d.forgotten = horizon
+	d.log.Warn("the ledger has forgotten deliveries for want of memory: events with older timestamps become ambiguous dead letters; raise METERWORKER_LEDGER_MAX_BYTES or run more workers",
+		zap.Time("timestamps_before", horizon), zap.Int64("ledger_max_bytes", d.cfg.LedgerMaxBytes))
 }
 
 func (d *daemon) gaugeLetters(ctx context.Context) {

@@ -92,6 +92,10 @@ func TestHorizonIsPastEverythingThatWasDropped(t *testing.T) {
 			t.Errorf("event of %v is %s, want %s", test.at, got, test.want)
 		}
 	}
+	replay := Question{Key: 4242, EventTime: l.Horizon().Add(-time.Second), Forgive: noon}
+	if got := l.Lookup(replay, noon).Verdict; got != Fresh {
+		t.Errorf("a replay whose operator takes the risk is %s, want %s", got, Fresh)
+	}
 }
 
 func TestShrinkDropsTheOldestDaysFirst(t *testing.T) {

@@ -55,7 +55,7 @@ func (l *Ledger) Lookup(q Question, now time.Time) Known {
 	if d, ok := l.delivery(q.Key); ok {
 		return Known{Verdict: verdictOn(d, q), By: d.sequence}
 	}
-	if q.EventTime.Before(l.horizon) {
+	if q.EventTime.Before(l.horizon) && q.Forgive.IsZero() { // who forgives knows that it may have been delivered
 		return Known{Verdict: Forgotten}
 	}
 	return l.unknowns(q, now)
