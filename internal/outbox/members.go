@@ -103,10 +103,21 @@ func (m *Members) Beat(ctx context.Context) error {
 			looked = true
 		}
 		maps.DeleteFunc(all, m.gone)
+		m.distinguish(all)
 		m.beat++
 		all[m.self] = member{Beat: m.beat, Owns: append([]int{}, slices.Sorted(maps.Keys(m.owns))...)}
 		m.live = maps.Clone(all)
 	})
+}
+
+// distinguish takes another name where somebody else beats under ours: two
+// containers with one host name would otherwise both claim everything, and take it from
+// each other again and again. A beat ahead of ours is not ours; the entry that a
+// former life of this worker left is met before the first beat only.
+func (m *Members) distinguish(all map[string]member) {
+	if m.beat > 0 && all[m.self].Beat > m.beat {
+		m.self += "/" + newEpoch()
+	}
 }
 
 // Leave takes this worker out, so that others need not wait for it.

@@ -157,6 +157,34 @@ func TestJoinAndLeave(t *testing.T) {
 
 // TestDeadMember: a member is taken for gone after four looks at the same beat, and is
 // back with its next one.
+// TestOneNameTwice: two live workers under one name part; a restarted one keeps the
+// name of its former life.
+func TestOneNameTwice(t *testing.T) {
+	w := newWorld(t)
+	s := w.open(t, usual)
+	former := join(t, s, "host")
+	beat(t, former, former, former)
+	a := join(t, s, "host")
+	beat(t, a, a)
+	if all := document(t, w); len(all) != 1 {
+		t.Fatalf("a restart left %v", all)
+	}
+	b := join(t, s, "host")
+	for range 3 {
+		beat(t, a, b)
+	}
+	if a.Live() != 2 || b.Live() != 2 || len(document(t, w)) != 2 {
+		t.Errorf("live: %d and %d of 2; document %v", a.Live(), b.Live(), document(t, w))
+	}
+	for p := range usual.Partitions {
+		first, _ := a.Proposed(p)
+		second, _ := b.Proposed(p)
+		if first == second {
+			t.Errorf("partition %d is proposed to both or neither", p)
+		}
+	}
+}
+
 func TestDeadMember(t *testing.T) {
 	w := newWorld(t)
 	s := w.open(t, usual)
