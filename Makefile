@@ -70,8 +70,9 @@ chaos: ## Real processes: kill -9 under load, cut connections, a fleet that lose
 	$(GO) test $(UNCACHED) -v -run 'Kills|Several|Drain|Rotated' ./test/e2e
 
 .PHONY: bench
-bench: ## Go benchmarks of the hot path: parse, fingerprint, look-up, simulator
-	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES) | grep -v 'no test files'
+bench: ## Benchmarks: the hot path (parse, fingerprint, look-up), and the use of the rate limit
+	$(GO) test -run '^$$' -bench . -benchmem ./usage ./internal/journal
+	$(GO) run ./bench/limit
 
 .PHONY: demo
 demo: ## Run the whole worker against the simulator for half a minute
