@@ -106,7 +106,7 @@ func (l *loader) rate(name string, preset float64) float64 {
 	case !decimal.MatchString(text) || err != nil || math.IsInf(rate, 0):
 		l.refuse(name, "is no finite decimal number", remedy)
 	case rate <= 0:
-		l.refuse(name, "is not above 0", remedy+"; `meterworker pause` stops the sending")
+		l.refuse(name, "is not above 0", remedy+"; stop the workers to stop the sending")
 	case rate > mostRate:
 		l.refuse(name, "is above 1000000", remedy)
 	default:

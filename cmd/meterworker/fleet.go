@@ -114,6 +114,17 @@ func (f *fleet) complete() {
 	f.ready = true
 }
 
+// gauge shows how many partitions are owned. f.mu is held.
+func (f *fleet) gauge() {
+	owned := 0
+	for _, h := range f.held {
+		if h.journal != nil {
+			owned++
+		}
+	}
+	f.metrics.Partitions.Set(float64(owned))
+}
+
 // claim starts to serve a partition.
 func (f *fleet) claim(stop context.Context, p int) {
 	ctx, cancel := context.WithCancel(stop)
@@ -170,6 +181,7 @@ func (f *fleet) take(ctx context.Context, p int, h *holding) (*journal.Partition
 	}
 	f.mu.Lock()
 	h.journal, h.outbox = owned, pull
+	f.gauge()
 	f.complete()
 	f.mu.Unlock()
 	return owned, pull, nil
@@ -181,6 +193,7 @@ func (f *fleet) released(p int, err error) {
 	f.members.Owns(p, false)
 	f.mu.Lock()
 	delete(f.held, p)
+	f.gauge()
 	f.mu.Unlock()
 	var refused *outbox.Refused
 	switch {

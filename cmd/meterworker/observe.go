@@ -59,7 +59,6 @@ func (d *daemon) gauge(ctx context.Context) {
 		}
 	}
 	m := d.metrics
-	m.Partitions.Set(float64(len(held)))
 	m.LedgerBytes.Set(float64(bytes))
 	m.Identifiers.Set(float64(identifiers))
 	m.IntentsOpen.Set(float64(open))

@@ -74,6 +74,7 @@ const pastWindow = "an attempt that Stripe may have counted is older than the sa
 // weigh looks at the attempts of unknown outcome.
 func (d *delivery) weigh(stop context.Context) func() Disposition {
 	now := time.Now()
+	d.inherit(now)
 	if d.known.Unknown && d.known.Oldest.Age(now) >= d.w.cfg.SafeWindow {
 		return d.toBury(stop, deadletter.Ambiguous, pastWindow)
 	}
@@ -81,6 +82,17 @@ func (d *delivery) weigh(stop context.Context) func() Disposition {
 		return func() Disposition { return d.release(otherFirst) }
 	}
 	return nil
+}
+
+// inherit puts into the case file that an earlier life may have sent the message:
+// when at the earliest, and as one attempt, however many there were.
+func (d *delivery) inherit(now time.Time) {
+	if d.known.Own.IsZero() {
+		return
+	}
+	d.letter.FirstAttempt = now.Add(-d.known.Own.Age(now))
+	d.letter.LastAttempt = d.letter.FirstAttempt
+	d.letter.Attempts = 1
 }
 
 func (d *delivery) lookup(eventTime time.Time) {

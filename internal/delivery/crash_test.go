@@ -103,6 +103,10 @@ func TestCrashBeyondTheSafeWindow(t *testing.T) {
 			check(t, "reason", letters[0].Reason, deadletter.Ambiguous)
 			check(t, "outcome", letters[0].Outcome, deadletter.Unknown)
 			check(t, "detail", letters[0].Detail, pastWindow)
+			check(t, "attempts of the earlier life", letters[0].Attempts, 1)
+			if age := time.Since(letters[0].FirstAttempt); age < 30*time.Hour || letters[0].FirstAttempt.IsZero() {
+				t.Errorf("the first attempt of the case file was %s ago", age)
+			}
 		})
 	}
 }

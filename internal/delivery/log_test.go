@@ -47,6 +47,20 @@ func TestOneLineASettlement(t *testing.T) {
 	})
 }
 
+// TestLongIdentifiersAreWarnedOf: sent, with a warning once a minute at most.
+func TestLongIdentifiersAreWarnedOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		const warning = "an identifier has more than 100 characters: it is sent, but Stripe may come to refuse it; shorten it in the producer"
+		for _, length := range []int{100, 101, 102, 255} {
+			w.outbox.publish(subject("cus_1"), body(strings.Repeat("x", length), 7), nil)
+		}
+		once(t, w, w.outbox.messages[3])
+		check(t, "warnings in one minute", w.logs.FilterMessage(warning).Len(), 1)
+		check(t, "delivered", len(w.stripe.counted), 4)
+	})
+}
+
 // TestUnreadableLetter: what a newer version announced stays in the outbox, loudly,
 // and is never sent.
 func TestUnreadableLetter(t *testing.T) {

@@ -113,6 +113,7 @@ func (d *delivery) parse() *usage.Refusal {
 		return refusal
 	}
 	d.recognise(event)
+	d.w.warnLong(event, time.Now())
 	return nil
 }
 

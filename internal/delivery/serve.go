@@ -7,12 +7,15 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/zap"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
 	"github.com/meterworker/meterworker/internal/metrics"
+	"github.com/meterworker/meterworker/usage"
 )
 
 // Config is what deliveries depend on.
@@ -35,6 +38,8 @@ type Worker struct {
 	metrics *metrics.Set
 	log     *zap.Logger
 	ahead   chan struct{}
+
+	warned atomic.Int64 // Unix seconds of the last warning about a long identifier
 }
 
 // Parts are what a worker is made of.
@@ -54,6 +59,22 @@ func NewWorker(cfg Config, p Parts) *Worker {
 		cfg: cfg, sender: p.Sender, permits: p.Permits, letters: p.DeadLetters, lanes: p.Lanes,
 		gate: p.Gate, metrics: p.Metrics, log: p.Log, ahead: make(chan struct{}, max(1, cfg.Ahead)),
 	}
+}
+
+// preferredIdentifier is the longest identifier, in characters, that Stripe's current
+// specification allows; 255 have been accepted.
+const preferredIdentifier = 100
+
+// warnLong says, once a minute at most, that identifiers are longer than Stripe
+// promises to take.
+func (w *Worker) warnLong(e usage.Event, now time.Time) {
+	length := utf8.RuneCountInString(e.Identifier())
+	last := w.warned.Load()
+	if length <= preferredIdentifier || now.Unix()-last < 60 || !w.warned.CompareAndSwap(last, now.Unix()) {
+		return
+	}
+	w.log.Warn("an identifier has more than 100 characters: it is sent, but Stripe may come to refuse it; shorten it in the producer",
+		zap.String("event_name", e.EventName()), zap.Int("characters", length))
 }
 
 // Partition is one owned partition to be served.

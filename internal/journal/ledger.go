@@ -100,6 +100,9 @@ func (l *Ledger) unknowns(q Question, now time.Time) Known {
 		} else {
 			l.other(&known, a, now)
 		}
+		if a.sequence == q.Sequence {
+			known.Own = a.at
+		}
 		if forgiven(a, q) {
 			continue
 		}

@@ -45,6 +45,7 @@ type Known struct {
 	SameContent  bool   // one of them had this message's fingerprint
 	OtherContent bool   // one of them had another fingerprint
 	OtherAlive   Moment // the newest one with another fingerprint whose message is not buried; zero: none
+	Own          Moment // the oldest one of this very sequence, in an earlier life; zero: none
 }
 
 // Question is what is asked of the ledger.

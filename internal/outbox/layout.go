@@ -70,9 +70,14 @@ func (s *Streams) config(name string, subjects ...string) jetstream.StreamConfig
 		Name: name, Subjects: subjects, Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
 		Discard: jetstream.DiscardNew, Replicas: s.settings.Replicas, MaxBytes: -1, MaxMsgs: -1,
 		Duplicates: duplicateWindow,
-		Metadata: map[string]string{
-			metaMode: s.settings.Mode, metaPartitions: strconv.Itoa(s.settings.Partitions),
-			metaFormat: formatVersion, metaEpoch: s.epoch,
-		},
+		Metadata:   s.metadata(),
+	}
+}
+
+// metadata is the stamp of every stream.
+func (s *Streams) metadata() map[string]string {
+	return map[string]string{
+		metaMode: s.settings.Mode, metaPartitions: strconv.Itoa(s.settings.Partitions),
+		metaFormat: formatVersion, metaEpoch: s.epoch,
 	}
 }

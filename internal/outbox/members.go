@@ -81,6 +81,7 @@ func (s *Streams) control(ctx context.Context) (jetstream.KeyValue, error) {
 		kv, err = s.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
 			Bucket: ControlBucket, Storage: jetstream.MemoryStorage, History: 1, Replicas: s.settings.Replicas,
 			Description: "meterworker: members and the shared rate bucket",
+			Metadata:    s.metadata(),
 		})
 		if errors.Is(err, jetstream.ErrBucketExists) { // another replica was faster
 			kv, err = s.js.KeyValue(ctx, ControlBucket)

@@ -110,6 +110,9 @@ func TestJoinAndLeave(t *testing.T) {
 	w := newWorld(t)
 	s := w.open(t, usual)
 	a := join(t, s, "a")
+	if meta := w.info(t, "KV_usage_control").Config.Metadata; meta["mode"] != usual.Mode || meta["epoch"] != s.Epoch() || meta["format"] != "1" {
+		t.Errorf("the bucket's metadata: %v", meta)
+	}
 	if mine, _ := a.Proposed(0); mine || a.Live() != 0 {
 		t.Error("something is proposed before the first beat")
 	}
