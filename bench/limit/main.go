@@ -96,7 +96,7 @@ func (b *bench) measure(ctx context.Context, binary, url string) error {
 		return err
 	}
 	stop()
-	if err := b.publish(ctx, url); err != nil {
+	if err := b.publish(url); err != nil {
 		return err
 	}
 	if stop, err = b.startWorker(ctx, binary, url); err != nil {
@@ -108,7 +108,7 @@ func (b *bench) measure(ctx context.Context, binary, url string) error {
 	pause(ctx, time.Duration(b.seconds)*time.Second)
 	last, took := b.look(ctx), time.Since(began).Seconds()
 	perSecond := float64(last.Requests-first.Requests) / took
-	fmt.Printf("%.1f requests/s = %.2f %% of %d/s; refused %d; peak %d in a sliding second; beside another %d\n",
+	_, _ = fmt.Fprintf(os.Stdout, "%.1f requests/s = %.2f %% of %d/s; refused %d; peak %d in a sliding second; beside another %d\n",
 		perSecond, 100*perSecond/float64(b.rate), b.rate, last.Limited-first.Limited, last.Peak, last.Violations)
 	return nil
 }
@@ -133,7 +133,7 @@ func (b *bench) startStripe(ctx context.Context, binary string) (stop func(), er
 }
 
 func (b *bench) startWorker(ctx context.Context, binary, url string) (stop func(), err error) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func ender(cmd *exec.Cmd) func() {
 }
 
 // publish stores ten seconds' worth more than the measurement takes.
-func (b *bench) publish(ctx context.Context, url string) error {
+func (b *bench) publish(url string) error {
 	conn, err := nats.Connect(url)
 	if err != nil {
 		return err
