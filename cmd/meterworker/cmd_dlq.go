@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -153,4 +154,18 @@ func parseIDs(texts []string) ([]uint64, error) {
 		}
 	}
 	return ids, nil
+}
+
+// openLetters connects and opens the dead letters; done ends the connection. flags
+// points to a struct that embeds ClientSettings.
+func openLetters(ctx context.Context, p *process, flags any) (letters *replay.Letters, done func(), err error) {
+	conn, err := dialClient(p, flags)
+	if err != nil {
+		return nil, nil, err
+	}
+	if letters, err = replay.Open(ctx, conn.js); err != nil {
+		conn.close()
+		return nil, nil, err
+	}
+	return letters, conn.close, nil
 }

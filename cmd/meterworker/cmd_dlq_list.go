@@ -33,15 +33,11 @@ func (c *DLQListCmd) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	conn, err := dialClient(p, c)
+	letters, done, err := openLetters(ctx, p, c)
 	if err != nil {
 		return err
 	}
-	defer conn.close()
-	letters, err := replay.Open(ctx, conn.js)
-	if err != nil {
-		return err
-	}
+	defer done()
 	row, rows := printLetterRow, 0
 	if c.Output == "json" {
 		row = printLetterJSON

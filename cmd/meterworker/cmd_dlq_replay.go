@@ -39,15 +39,11 @@ func (c *DLQReplayCmd) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	conn, err := dialClient(p, c)
+	letters, done, err := openLetters(ctx, p, c)
 	if err != nil {
 		return err
 	}
-	defer conn.close()
-	letters, err := replay.Open(ctx, conn.js)
-	if err != nil {
-		return err
-	}
+	defer done()
 	reportBrokenPipe()
 	r := &replayRun{command: c, process: p, letters: letters, progress: newProgress(p)}
 	if len(ids) > 0 {

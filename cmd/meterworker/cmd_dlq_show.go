@@ -35,15 +35,11 @@ func (c *DLQShowCmd) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	conn, err := dialClient(p, c)
+	letters, done, err := openLetters(ctx, p, c)
 	if err != nil {
 		return err
 	}
-	defer conn.close()
-	letters, err := replay.Open(ctx, conn.js)
-	if err != nil {
-		return err
-	}
+	defer done()
 	letter, err := letters.Get(ctx, ids[0])
 	if err != nil {
 		return err

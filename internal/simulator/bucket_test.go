@@ -148,11 +148,11 @@ func TestLatency(t *testing.T) {
 				t.Errorf("first: %d", w.Code)
 			}
 		})
-		time.Sleep(49 * time.Millisecond)
+		<-time.After(49 * time.Millisecond)
 		if got := s.Totals().Counted; got != 0 {
 			t.Errorf("counted %d before half of the latency", got)
 		}
-		time.Sleep(2 * time.Millisecond)
+		<-time.After(2 * time.Millisecond)
 		if got := s.Totals().Counted; got != 1 {
 			t.Errorf("counted %d after half of the latency", got)
 		}
