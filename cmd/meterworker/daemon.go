@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
@@ -61,11 +60,14 @@ func (d *daemon) run(stop context.Context) error {
 	if err := d.listen(life); err != nil {
 		return err
 	}
-	var err error
-	if d.broker, err = connect(stop, d.cfg, "meterworker", d.log); err != nil {
+	b, err := connect(stop, d.cfg, "meterworker", d.log)
+	if err != nil {
 		return err
 	}
-	defer d.broker.close()
+	defer b.close()
+	d.mu.Lock() // /readyz looks already
+	d.broker = b
+	d.mu.Unlock()
 	streams, err := d.openStreams(stop)
 	if err == nil {
 		err = d.serve(stop, life, streams)
@@ -95,7 +97,7 @@ func metricLabels() metrics.Labels {
 func (d *daemon) listen(life context.Context) (err error) {
 	handler := console.New(console.Config{Registry: d.metrics.Registry, Ready: d.ready, Logger: d.log})
 	d.admin, err = console.Serve(life, d.cfg.AdminAddr, handler, d.log)
-	return err //nolint:wrapcheck // names the address and the remedy
+	return err // names the address and the remedy
 }
 
 // openStreams waits for NATS as long as it takes; what is refused is final.
@@ -108,16 +110,27 @@ func (d *daemon) openStreams(stop context.Context) (*outbox.Streams, error) {
 	if err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
+	var streams *outbox.Streams
+	err = d.persist(stop, func() (err error) {
+		streams, err = outbox.Open(stop, js, settings)
+		return err
+	})
+	return streams, err
+}
+
+// persist tries until it succeeds, or is refused, or stop ends; /readyz shows what
+// it waits for.
+func (d *daemon) persist(stop context.Context, try func() error) error {
 	for {
-		streams, err := outbox.Open(stop, js, settings)
+		err := try()
 		var refused *outbox.Refused
 		switch {
 		case err == nil:
-			return streams, nil
+			return nil
 		case stop.Err() != nil:
-			return nil, errStopped
+			return errStopped
 		case errors.As(err, &refused):
-			return nil, &setupError{err}
+			return &setupError{err}
 		}
 		if status := d.broker.conn.Status(); status != nats.CONNECTED {
 			err = fmt.Errorf("NATS at %s is not reachable (%s); check NATS_URL and that the server runs", redactURL(d.cfg.NATSURL), status)
@@ -160,7 +173,7 @@ func (d *daemon) serve(stop, life context.Context, streams *outbox.Streams) erro
 		Key: keys, Live: func() bool { return d.cfg.Live },
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // names the setting
+		return err // names the setting
 	}
 	defer v1.Close()
 	local := ratelimit.NewLocal(d.cfg.Rate)
@@ -196,7 +209,7 @@ func (d *daemon) keys(life context.Context) (func() string, error) {
 		OnError: func(err error) { d.log.Warn("the new Stripe key is not used", zap.Error(err)) },
 	})
 	if err != nil {
-		return nil, err //nolint:wrapcheck // names the file and the remedy
+		return nil, err // names the file and the remedy
 	}
 	go file.Run(life)
 	return func() string { return file.Current().Reveal() }, nil
@@ -217,7 +230,7 @@ func (d *daemon) assemble(stop, cut context.Context, fatal context.CancelCauseFu
 	})
 	f := &fleet{
 		cfg: d.cfg, streams: streams, members: members, worker: worker, metrics: d.metrics, log: d.log,
-		store: journal.NewJetStream(streams.JetStream(), d.metrics.FenceRefusals.Inc), nonce: newNonce(),
+		store: journal.NewJetStream(streams.JetStream(), d.metrics.FenceRefusals.Inc), nonce: rand.Text()[:12],
 		rate: local.Rate, cut: cut, fatal: fatal,
 		held: map[int]*holding{}, refused: map[int]time.Time{}, claims: make(chan struct{}, claimsAtOnce),
 	}
@@ -234,20 +247,12 @@ func (d *daemon) join(stop context.Context, streams *outbox.Streams) (*outbox.Me
 	if err != nil {
 		return nil, fmt.Errorf("host name: %w", err)
 	}
-	for {
-		members, err := streams.Members(stop, host+"/"+d.admin.Addr())
-		var refused *outbox.Refused
-		switch {
-		case err == nil:
-			return members, nil
-		case stop.Err() != nil:
-			return nil, errStopped
-		case errors.As(err, &refused):
-			return nil, &setupError{err}
-		}
-		d.log.Warn("waiting for NATS JetStream", zap.Error(err))
-		pauseOrStop(stop)
-	}
+	var members *outbox.Members
+	err = d.persist(stop, func() (err error) {
+		members, err = streams.Members(stop, host+"/"+d.admin.Addr())
+		return err
+	})
+	return members, err
 }
 
 // drainAfter serves until stop ends; then what is in flight may finish until
@@ -317,10 +322,4 @@ func detail(wrong bool, text string) string {
 		return text
 	}
 	return ""
-}
-
-func newNonce() string {
-	var b [6]byte
-	_, _ = rand.Read(b[:])
-	return hex.EncodeToString(b[:])
 }
