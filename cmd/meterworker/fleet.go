@@ -100,18 +100,19 @@ func (f *fleet) rebalance(stop context.Context) {
 }
 
 // complete notes when everything that is proposed to this worker has been
-// claimed once: from then on it is ready.
+// claimed once: from then on it is ready. f.mu is held.
 func (f *fleet) complete() {
+	if f.ready {
+		return
+	}
 	for p := range f.cfg.Partitions {
 		mine, taken := f.members.Proposed(p)
 		if held, ok := f.held[p]; mine && !taken && (!ok || held.journal == nil) {
 			return
 		}
 	}
-	if !f.ready {
-		f.log.Info("ready", zap.Int("partitions", len(f.held)), zap.Int("workers", f.members.Live()))
-	}
 	f.ready = true
+	f.log.Info("ready", zap.Int("partitions", len(f.held)), zap.Int("workers", f.members.Live()))
 }
 
 // gauge shows how many partitions are owned. f.mu is held.
@@ -162,7 +163,7 @@ func (f *fleet) take(ctx context.Context, p int, h *holding) (*journal.Partition
 	case f.claims <- struct{}{}:
 		defer func() { <-f.claims }()
 	case <-ctx.Done():
-		return nil, nil, ctx.Err() //nolint:wrapcheck // released expects it
+		return nil, nil, ctx.Err() // released expects it
 	}
 	owned, err := journal.Claim(ctx, f.store, journal.Config{
 		Worker: f.nonce, Nonce: f.nonce, Window: f.cfg.DedupWindow, Limit: f.ledgerShare(),
@@ -251,11 +252,11 @@ type source struct{ *outbox.Partition }
 
 // Fetch implements delivery.Outbox.
 func (s source) Fetch(n int, each func(delivery.Message)) error {
-	return s.Partition.Fetch(n, func(m *outbox.Message) { each(m) }) //nolint:wrapcheck // names the partition
+	return s.Partition.Fetch(n, func(m *outbox.Message) { each(m) }) // names the partition
 }
 
 // permits lets delivery take permits without knowing the bucket.
 type permits struct{ *ratelimit.Bucket }
 
 // Take implements delivery.Permits.
-func (p permits) Take(ctx context.Context) (delivery.Permit, error) { return p.Bucket.Take(ctx) } //nolint:wrapcheck // names what was waited for
+func (p permits) Take(ctx context.Context) (delivery.Permit, error) { return p.Bucket.Take(ctx) } // names what was waited for

@@ -21,7 +21,7 @@ func (d *delivery) turn(stop context.Context) error {
 		d.queued = true
 	case <-stop.Done():
 	}
-	return stop.Err() //nolint:wrapcheck // only its presence matters
+	return stop.Err() // only its presence matters
 }
 
 // intend stores the intent unless one is open.
@@ -33,7 +33,7 @@ func (d *delivery) intend() error {
 	if err == nil {
 		d.intent = t0
 	}
-	return err //nolint:wrapcheck // only its presence matters
+	return err // only its presence matters
 }
 
 func (d *delivery) entry() journal.Entry {
@@ -62,7 +62,7 @@ func (d *delivery) attempt(stop, cut context.Context) (answer Answer, refused re
 func (d *delivery) permit(stop context.Context) (Permit, error) {
 	permit, err := d.w.permits.Take(stop)
 	d.endTurn()
-	return permit, err //nolint:wrapcheck // only its presence matters
+	return permit, err // only its presence matters
 }
 
 func (d *delivery) endTurn() {
@@ -116,7 +116,7 @@ func spend(ctx, stop context.Context, permit Permit) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(stop, cancel)()
-	return permit.Spend(ctx) //nolint:wrapcheck // only its presence matters
+	return permit.Spend(ctx) // only its presence matters
 }
 
 // tooOld compares the oldest possible attempt with the safe window. The open

@@ -149,5 +149,5 @@ func readLetter(block []byte) (deadletter.Letter, map[string]string, error) {
 		return deadletter.Letter{}, nil, errors.Join(errors.New("header block of a dying record"), err)
 	}
 	letter, err := deadletter.Read(func(name string) string { return header[name] })
-	return letter, header, err //nolint:wrapcheck // names the header
+	return letter, header, err // names the header
 }

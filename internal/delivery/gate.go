@@ -24,7 +24,7 @@ type Gate struct {
 
 	mu      sync.Mutex
 	reason  string          // "" while closed
-	episode context.Context //nolint:containedctx // it is no call's: it ends with the next halt
+	episode context.Context // it is no call's: it ends with the next halt
 	end     context.CancelFunc
 	resumed chan struct{} // closed while not halted
 

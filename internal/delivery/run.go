@@ -149,18 +149,23 @@ func (d *delivery) decide(answer Answer, refused refusal) decision {
 // wait gives the place back for as long as it takes.
 func (d *delivery) wait(stop context.Context, pause time.Duration) error {
 	if pause <= 0 {
-		return stop.Err() //nolint:wrapcheck // only its presence matters
+		return stop.Err() // only its presence matters
 	}
 	if d.places.park() {
 		defer d.places.unpark()
 	}
+	idle(stop, pause)
+	return stop.Err() // only its presence matters
+}
+
+// idle lets the time pass, or less when stop ends.
+func idle(stop context.Context, pause time.Duration) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-stop.Done():
 	}
-	return stop.Err() //nolint:wrapcheck // only its presence matters
 }
 
 // log writes the canonical line of one settlement: at debug level for a

@@ -147,12 +147,7 @@ func (s *serving) rest(stop context.Context, err error) {
 	if s.faults == 1 || s.faults%20 == 0 {
 		s.log.Warn("cannot pull", zap.Int("partition", s.Number), zap.Error(err))
 	}
-	timer := time.NewTimer(min(100*time.Millisecond<<min(s.faults, 5), 2*time.Second))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-stop.Done():
-	}
+	idle(stop, min(100*time.Millisecond<<min(s.faults, 5), 2*time.Second))
 }
 
 // accept puts the message into its lane, or hands it back when the lane is full.

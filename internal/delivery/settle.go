@@ -174,7 +174,7 @@ func (d *delivery) abandonIntent() error {
 		entries = []journal.Entry{e}
 	}
 	if err := d.journal.Record(settling(), entries...); err != nil {
-		return err //nolint:wrapcheck // says itself what it is
+		return err // says itself what it is
 	}
 	d.closeIntent()
 	return nil

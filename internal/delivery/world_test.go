@@ -85,9 +85,9 @@ type life struct {
 	worker  *Worker
 	lanes   *ratelimit.Lanes
 	journal *journal.Partition
-	stop    context.Context //nolint:containedctx // a life outlives the call that begins it
+	stop    context.Context // a life outlives the call that begins it
 	end     context.CancelFunc
-	cut     context.Context //nolint:containedctx // a life outlives the call that begins it
+	cut     context.Context // a life outlives the call that begins it
 	cutNow  context.CancelFunc
 	served  chan struct{}
 	dead    bool // guarded by w.mu

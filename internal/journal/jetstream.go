@@ -131,7 +131,7 @@ func (s *JetStream) publish(ctx context.Context, subject, id string, data []byte
 	defer cancel()
 	message := &nats.Msg{Subject: subject, Data: data}
 	opts = append(opts, jetstream.WithMsgID(id), jetstream.WithExpectStream(StreamName))
-	return s.js.PublishMsg(ctx, message, opts...) //nolint:wrapcheck // the callers wrap, after looking at the code
+	return s.js.PublishMsg(ctx, message, opts...) // the callers wrap, after looking at the code
 }
 
 // PurgeIntents implements [Store].

@@ -32,7 +32,7 @@ func (s *single) Append(ctx context.Context, partition int, kind journal.Kind, m
 		s.t.Error("two writes of one partition are in flight")
 	}
 	defer s.inUse.Add(-1)
-	return s.Store.Append(ctx, partition, kind, marker, id, data) //nolint:wrapcheck // passed through
+	return s.Store.Append(ctx, partition, kind, marker, id, data) // passed through
 }
 
 func TestWhatPilesUpDuringAWriteIsOneMessage(t *testing.T) {

@@ -34,7 +34,7 @@ type Streams struct {
 
 // Refused says that a stream cannot be worked with as it is. It is a fault of the
 // set-up: trying again does not help.
-type Refused struct{ Problems []string } //nolint:errname // reads better beside errors.As, and the word is the field's
+type Refused struct{ Problems []string } // named so because it reads better beside errors.As, and the word is the field's
 
 func (e *Refused) Error() string { return strings.Join(e.Problems, "\n") }
 

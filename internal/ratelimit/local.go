@@ -73,11 +73,8 @@ func (l *Local) Lease(ctx context.Context, want int) (Lease, error) {
 		if wait == 0 {
 			return lease, nil
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		pause(ctx, wait, nil)
+		if ctx.Err() != nil {
 			return Lease{}, fmt.Errorf("waiting for a lease: %w", ctx.Err())
 		}
 	}

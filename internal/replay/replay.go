@@ -111,7 +111,7 @@ func (l *Letters) publish(ctx context.Context, p plan) (ack *jetstream.PubAck, e
 func (l *Letters) publishOnce(ctx context.Context, p plan) (*jetstream.PubAck, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return l.js.PublishMsg(ctx, &nats.Msg{Subject: p.subject, Header: p.headersOf(), Data: p.body}, jetstream.WithRetryAttempts(0)) //nolint:wrapcheck // publish does
+	return l.js.PublishMsg(ctx, &nats.Msg{Subject: p.subject, Header: p.headersOf(), Data: p.body}, jetstream.WithRetryAttempts(0)) // publish does
 }
 
 // verify looks at what a "duplicate" is a duplicate of. Message ids are free for
@@ -154,5 +154,5 @@ func (l *Letters) remove(ctx context.Context, id uint64) error {
 func (l *Letters) removeOnce(ctx context.Context, id uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return l.dlq.DeleteMsg(ctx, id) //nolint:wrapcheck // Replay says what it was
+	return l.dlq.DeleteMsg(ctx, id) // Replay says what it was
 }
