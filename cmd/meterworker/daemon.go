@@ -50,7 +50,7 @@ func runDaemon(stop context.Context, cfg Config, log *zap.Logger) error {
 func newDaemon(cfg Config, log *zap.Logger) *daemon {
 	d := &daemon{cfg: cfg, log: log, opening: "starting"}
 	d.metrics = metrics.New(metricLabels())
-	d.gate = delivery.NewGate(d.breakerChanged)
+	d.gate = delivery.NewGate(d.breakerChanged, mathrand.Float64)
 	return d
 }
 
@@ -288,8 +288,13 @@ func (d *daemon) drainAfter(stop context.Context, cut context.CancelFunc) error 
 
 func (d *daemon) breakerChanged(state, reason string) {
 	d.metrics.State(state, delivery.States())
-	if state == delivery.StateHalted {
-		d.log.Error("halted: nothing is sent until the set-up is mended (a new key, or a restart)", zap.String("reason", reason))
+	switch state {
+	case delivery.StateHalted:
+		d.log.Error("halted: nothing is sent until this is mended; then give it a new key, or run `meterworker resume`", zap.String("reason", reason))
+	case delivery.StateOpen, delivery.StatePaused:
+		d.log.Warn(state+": nothing is fetched, usage waits in the outbox", zap.String("reason", reason))
+	default:
+		d.log.Info("breaker", zap.String("state", state), zap.String("reason", reason))
 	}
 }
 
@@ -303,8 +308,8 @@ func (d *daemon) ready() []console.Check {
 	checks = append(checks, console.Check{Name: "nats", OK: connected, Detail: detail(!connected, "not connected")})
 	owned := f != nil && f.isReady()
 	checks = append(checks, console.Check{Name: "ledger", OK: owned, Detail: detail(!owned, "partitions are being taken")})
-	reason := d.gate.Reason()
-	return append(checks, console.Check{Name: "breaker", OK: reason == "", Detail: detail(reason != "", "halted: "+reason)})
+	state, reason := d.gate.Status()
+	return append(checks, console.Check{Name: "breaker", OK: state != delivery.StateHalted, Detail: describeState(state, reason)})
 }
 
 // setupError is a refusal of the streams as they are: like bad configuration it is
@@ -316,6 +321,13 @@ func (e *setupError) Unwrap() error { return e.err }
 
 // ExitCode is that of bad configuration.
 func (e *setupError) ExitCode() int { return exitUsage }
+
+func describeState(state, reason string) string {
+	if reason == "" {
+		return state
+	}
+	return state + ": " + reason
+}
 
 func detail(wrong bool, text string) string {
 	if wrong {

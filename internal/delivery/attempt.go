@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/meterworker/meterworker/internal/faultpoint"
 	"github.com/meterworker/meterworker/internal/journal"
 	"github.com/meterworker/meterworker/internal/metrics"
+	"github.com/meterworker/meterworker/usage"
 )
 
 // turn waits for a turn among the next senders unless an intent is open, so that
@@ -29,6 +31,10 @@ func (d *delivery) intend() error {
 	if !d.intent.IsZero() {
 		return nil
 	}
+	if faultpoint.Seeded(faultpoint.SendBeforeIntent) {
+		d.intent = journal.Now(time.Now())
+		return nil
+	}
 	t0, err := d.journal.Intend(settling(), d.entry())
 	if err == nil {
 		d.intent = t0
@@ -42,28 +48,42 @@ func (d *delivery) entry() journal.Entry {
 
 // attempt waits until it may be made and makes one request, or says why not.
 func (d *delivery) attempt(stop, cut context.Context) (answer Answer, refused refusal) {
-	answer = Answer{Class: NotSent} // what a panic leaves: it says nothing of the key
-	pass, err := d.w.gate.Enter(stop)
+	lane := laneOf(d.message.Subject())
+	pass, err := d.w.gate.Enter(stop, lane)
 	if err != nil {
-		return answer, refusedStopped
+		return Answer{}, refusedStopped
 	}
-	defer func() { d.halted = d.w.gate.Leave(pass, answer) }()
+	var learned Answer // none from a panic, nor from an attempt that was not made
+	defer func() { d.halted = d.w.gate.Leave(pass, lane, learned) }()
 	permit, err := d.permit(stop)
 	if err != nil {
-		return answer, refusedStopped
+		return Answer{}, refusedStopped
 	}
 	defer permit.Done()
 	answer, refused = d.send(stop, cut, pass, permit)
 	d.conclude(answer)
+	if refused == notRefused {
+		learned = answer
+	}
 	return answer, refused
 }
 
 // permit takes a permit; the turn among the next senders ends with it.
 func (d *delivery) permit(stop context.Context) (Permit, error) {
+	if faultpoint.Seeded(faultpoint.RetryWithoutPermit) && d.last != 0 {
+		d.endTurn()
+		return unpermitted{}, nil
+	}
 	permit, err := d.w.permits.Take(stop)
 	d.endTurn()
 	return permit, err // only its presence matters
 }
+
+// unpermitted is the permit that a seeded bug makes up.
+type unpermitted struct{}
+
+func (unpermitted) Spend(context.Context) error { return nil }
+func (unpermitted) Done()                       {}
 
 func (d *delivery) endTurn() {
 	if d.queued {
@@ -90,9 +110,23 @@ func (d *delivery) send(stop, cut context.Context, pass Pass, permit Permit) (an
 		}
 		return nil
 	}
-	answer = d.w.sender.Send(cut, Attempt{Event: d.event, IdempotencyKey: d.idempotencyKey(), Ready: ready, Written: permit.Done})
+	answer = d.w.sender.Send(cut, Attempt{Event: sent(d.event), IdempotencyKey: d.idempotencyKey(), Ready: ready, Written: permit.Done})
 	metrics.Since(d.w.metrics.StripeSeconds, began)
 	return answer, refused
+}
+
+// sent is the event as it is sent: as it was stored.
+func sent(e usage.Event) usage.Event {
+	if !faultpoint.Seeded(faultpoint.Redated) {
+		return e
+	}
+	redated, err := usage.New(usage.Params{
+		EventName: e.EventName(), Customer: e.Customer(), Identifier: e.Identifier(), Value: e.Units(), Timestamp: time.Now(),
+	})
+	if err != nil {
+		return e
+	}
+	return redated
 }
 
 var errNotReady = errors.New("not sent: it may no longer be")
@@ -106,6 +140,9 @@ func (d *delivery) ready(ctx, stop context.Context, pass Pass, permit Permit) re
 	}
 	if refused := d.w.gate.check(pass); refused != notRefused {
 		return refused
+	}
+	if faultpoint.Seeded(faultpoint.NoAgeCheckAfterConnect) {
+		return notRefused
 	}
 	return d.tooOld(time.Now())
 }
@@ -123,7 +160,7 @@ func spend(ctx, stop context.Context, permit Permit) error {
 // intent counts like an attempt: if this process was frozen, another owner has
 // taken it for one, and may have delivered the event since.
 func (d *delivery) tooOld(now time.Time) refusal {
-	window := d.w.cfg.SafeWindow
+	window := d.w.safeWindow()
 	if d.known.Unknown && d.known.Oldest.Age(now) >= window {
 		return refusedAmbiguous
 	}
@@ -152,12 +189,21 @@ func (d *delivery) conclude(a Answer) {
 	if !a.Class.MayHaveCounted() && a.Class != Accepted {
 		d.unknown = d.earlier
 	}
+	if a.Class == Refused && faultpoint.Seeded(faultpoint.RefusalResolvesUnknown) {
+		d.unknown, d.earlier, d.known.Unknown = journal.Moment{}, journal.Moment{}, false
+	}
+	if faultpoint.Seeded(faultpoint.SendBeforeIntent) {
+		_, _ = d.journal.Intend(settling(), d.entry())
+	}
 	d.cite(a)
 	switch a.Class {
 	case ServerFault, Unexpected:
 		d.spent++
 	case Accepted, Duplicate, Refused, NoAnswer, ForeignReply:
 	case Throttled:
+		if faultpoint.Seeded(faultpoint.ThrottleSpendsAttempt) {
+			d.spent++
+		}
 		d.letter.Attempts--
 		d.w.permits.Throttled(a.RetryAfter)
 	case Contended, SetupFault, NotSent:
@@ -173,7 +219,7 @@ func (d *delivery) cite(a Answer) {
 		return
 	}
 	d.letter.Status, d.letter.Code, d.letter.RequestID = a.Status, a.Code, a.RequestID
-	if a.Class != NoAnswer {
+	if a.Class != NoAnswer && !faultpoint.Seeded(faultpoint.FixedIdempotencyKey) {
 		d.keyNo++ // of no consequence after a success
 	}
 }

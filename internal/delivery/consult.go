@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
+	"github.com/meterworker/meterworker/internal/faultpoint"
 	"github.com/meterworker/meterworker/internal/journal"
 )
 
@@ -68,6 +70,15 @@ func (d *delivery) toBury(stop context.Context, reason deadletter.Reason, detail
 	}
 }
 
+// safeWindow is how old an attempt of unknown outcome may be for the event to be sent
+// again.
+func (w *Worker) safeWindow() time.Duration {
+	if faultpoint.Seeded(faultpoint.NoSafeWindow) {
+		return math.MaxInt64
+	}
+	return w.cfg.SafeWindow
+}
+
 // pastWindow is the detail of an ambiguous dead letter.
 const pastWindow = "an attempt that Stripe may have counted is older than the safe window"
 
@@ -75,10 +86,10 @@ const pastWindow = "an attempt that Stripe may have counted is older than the sa
 func (d *delivery) weigh(stop context.Context) func() Disposition {
 	now := time.Now()
 	d.inherit(now)
-	if d.known.Unknown && d.known.Oldest.Age(now) >= d.w.cfg.SafeWindow {
+	if d.known.Unknown && d.known.Oldest.Age(now) >= d.w.safeWindow() {
 		return d.toBury(stop, deadletter.Ambiguous, pastWindow)
 	}
-	if !d.known.OtherAlive.IsZero() && d.known.OtherAlive.Age(now) < d.w.cfg.SafeWindow {
+	if !d.known.OtherAlive.IsZero() && d.known.OtherAlive.Age(now) < d.w.safeWindow() {
 		return func() Disposition { return d.release(otherFirst) }
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
+	"github.com/meterworker/meterworker/internal/faultpoint"
 )
 
 // MaxAttempts is how often an event is sent when Stripe fails (5xx) or answers
@@ -42,6 +43,7 @@ type situation struct {
 	earlierSame   bool // an earlier attempt with the same content may have been counted
 	otherContent  bool // an attempt with other content under this identifier may have been counted
 	acceptForeign bool // METERWORKER_FOREIGN_DUPLICATES=accept
+	withheld      bool // the answer is no fault of the message: see Gate.Withhold
 	random        float64
 }
 
@@ -65,13 +67,16 @@ func decide(s situation) decision {
 		return decision{do: again}
 	case notRefused:
 	}
+	if s.seeded() {
+		return decision{do: bury, reason: deadletter.Rejected}
+	}
 	switch s.answer.Class {
 	case Accepted:
 		return decision{do: deliver}
 	case Duplicate:
 		return duplicate(s)
 	case Refused:
-		return decision{do: bury, reason: deadletter.Rejected}
+		return s.hopeless(deadletter.Rejected)
 	case Throttled, Contended, NoAnswer, NotSent:
 		return decision{do: again, after: s.pause()}
 	case ServerFault:
@@ -83,6 +88,11 @@ func decide(s situation) decision {
 	default:
 		return s.failed(deadletter.UnexpectedResponse)
 	}
+}
+
+// mayBeWithheld reports whether the decision is one that the gate has a say in.
+func (d decision) mayBeWithheld(a Answer) bool {
+	return d.do == bury && (a.Class == Refused || a.Class.fails())
 }
 
 // duplicate decides on "an event with this identifier already exists". It is our
@@ -99,10 +109,38 @@ func duplicate(s situation) decision {
 // failed decides on an answer of unknown outcome. Stripe's own word on retrying
 // wins over ours, but never beyond MaxAttempts.
 func (s situation) failed(reason deadletter.Reason) decision {
-	if s.answer.ShouldRetry == RetryNo || s.spent >= MaxAttempts {
-		return decision{do: bury, reason: reason}
+	if s.spentAll() {
+		return s.hopeless(reason)
 	}
 	return decision{do: again, after: s.pause()}
+}
+
+// spentAll reports whether a failing event has had its attempts.
+func (s situation) spentAll() bool {
+	return s.answer.ShouldRetry == RetryNo || s.spent >= MaxAttempts
+}
+
+// hopeless is the end of a message that further attempts would not help; it goes back
+// to the stream where the fault is not its own.
+func (s situation) hopeless(reason deadletter.Reason) decision {
+	if s.withheld {
+		return decision{do: release}
+	}
+	return decision{do: bury, reason: reason}
+}
+
+// seeded is where a test build goes wrong.
+func (s situation) seeded() bool {
+	switch s.answer.Class {
+	case Duplicate:
+		return faultpoint.Seeded(faultpoint.DuplicateIsRefused)
+	case SetupFault:
+		return faultpoint.Seeded(faultpoint.BuriedOnSetupFault)
+	case Throttled:
+		return faultpoint.Seeded(faultpoint.ThrottleSpendsAttempt) && s.spentAll()
+	case Accepted, Refused, Contended, ServerFault, Unexpected, NoAnswer, NotSent, ForeignReply:
+	}
+	return false
 }
 
 // backoff is the range of a full-jitter exponential back-off.

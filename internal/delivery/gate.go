@@ -5,43 +5,64 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
+
+	"github.com/meterworker/meterworker/internal/faultpoint"
 )
 
-// The states of the breaker, as label values.
-const (
-	StateClosed = "closed"
-	StateHalted = "halted"
-)
-
-// States is the closed list of the breaker's states.
-func States() []string { return []string{StateClosed, StateHalted} }
-
-// Gate decides whether the worker may work at all. It is closed (work flows) or
-// halted; and while the key has not been proven by an answer from Stripe, one attempt
-// is made at a time, so that wrong credentials cost one request and not hundreds.
+// Gate decides whether the worker may work at all, and how. It is the outage breaker:
+//
+//	closed ── most results fail ──▶ open ── interval ──▶ half-open ── 3 in a row ──▶ ramp ── 25 s ──▶ closed
+//	                                  ▲                     │                          │
+//	                                  └────── a failure ────┘◀─── most results fail ───┘ (to open)
+//
+// and it is halted, from any state, by an answer that blames the set-up (until a new
+// key or a person's word) or by one permanent code on most of the results (until a
+// trial goes through). Beside that it can be held by name, as by a pause.
+//
+// While the key has not been proven by an answer from Stripe, and while half-open, one
+// attempt is made at a time, so that wrong credentials cost one request and not
+// hundreds, and a Stripe that is down sees one probe an interval.
 type Gate struct {
 	changed func(state, reason string)
+	random  func() float64
 
 	mu      sync.Mutex
-	reason  string          // "" while closed
-	episode context.Context // it is no call's: it ends with the next halt
+	state   string // of the breaker; what is shown may be a hold
+	reason  string // "" while closed
+	holds   map[string]hold
+	told    hold
+	turn    int // counted up by each change of the state
+	timer   *time.Timer
+	episode context.Context // it is no call's: it ends when work stops
 	end     context.CancelFunc
-	resumed chan struct{} // closed while not halted
+	flowing chan struct{} // closed while work flows
 
-	proof      chan struct{} // capacity 1: held by the attempt that tries an unproven key
-	known      bool
-	generation int // of the key: counted up by Resume
+	breaker  *breaker
+	interval time.Duration // of the next open state
+	rampAt   time.Time
+	refusing string // the permanent code of the halt that is being tried
+	losers   map[string]bool
+	failed   int // trials
+
+	proof      chan struct{} // capacity 1: held by the attempt that is made alone
+	due        int           // healthy answers in a row before attempts go beside each other; 0: they do
+	generation int           // of the key: counted up by Resume
 }
 
-var errHalted = errors.New("the worker is halted")
+var errStopped = errors.New("the worker is not to send anything now")
 
-// NewGate returns a closed gate with an unproven key; changed is told of each new
-// state, in order, and must not call the gate.
-func NewGate(changed func(state, reason string)) *Gate {
-	g := &Gate{changed: changed, proof: make(chan struct{}, 1), resumed: make(chan struct{})}
-	close(g.resumed)
+// NewGate returns a closed gate with an unproven key. changed is told of each new
+// state, in order, and must not call the gate; random is uniform in [0, 1).
+func NewGate(changed func(state, reason string), random func() float64) *Gate {
+	g := &Gate{
+		changed: changed, random: random, state: StateClosed, holds: map[string]hold{},
+		breaker: newBreaker(), interval: openFirst, losers: map[string]bool{},
+		proof: make(chan struct{}, 1), due: 1, flowing: make(chan struct{}),
+	}
 	g.episode, g.end = context.WithCancel(context.Background())
-	changed(StateClosed, "")
+	close(g.flowing)
+	g.settle()
 	return g
 }
 
@@ -55,58 +76,20 @@ func (g *Gate) Halt(pass Pass, reason string) bool {
 	return g.halt(pass, reason)
 }
 
-func (g *Gate) halt(pass Pass, reason string) bool {
-	if pass.generation != g.generation {
-		return false
-	}
-	if g.reason != "" {
-		return true
-	}
-	g.reason = reason
-	g.known = false
-	g.resumed = make(chan struct{})
-	g.end()
-	g.changed(StateHalted, reason)
-	return true
-}
-
-// Resume lets work flow again, with an unproven key. Without a halt it only
-// asks for a new proof.
-func (g *Gate) Resume() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.known = false
-	g.generation++
-	if g.reason == "" {
-		return
-	}
-	g.reason = ""
-	g.episode, g.end = context.WithCancel(context.Background())
-	close(g.resumed)
-	g.changed(StateClosed, "")
-}
-
-// Reason is why the worker is halted, "" while it is not.
-func (g *Gate) Reason() string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.reason
-}
-
 // Wait returns when work may flow, or with ctx.
 func (g *Gate) Wait(ctx context.Context) error {
 	g.mu.Lock()
-	resumed := g.resumed
+	flowing := g.flowing
 	g.mu.Unlock()
 	select {
-	case <-resumed:
+	case <-flowing:
 		return ctx.Err()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// During returns a context that ends with parent and with the next halt.
+// During returns a context that ends with parent and when work next stops.
 func (g *Gate) During(parent context.Context) (context.Context, context.CancelFunc) {
 	g.mu.Lock()
 	episode := g.episode
@@ -116,39 +99,60 @@ func (g *Gate) During(parent context.Context) (context.Context, context.CancelFu
 	return ctx, func() { stop(); cancel() }
 }
 
+// maxPull bounds the messages of one pull.
+const maxPull = 500
+
+// Batch is how many messages a pull may take: while half-open few, and more after
+// each failed trial, so that somebody else's message is found behind those that fail.
+func (g *Gate) Batch() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state != StateHalfOpen {
+		return maxPull
+	}
+	return 1 << min(max(g.failed-1, 0), 6)
+}
+
 // Pass is the right to make one attempt with the key of its generation.
 type Pass struct {
 	generation int
-	proving    bool
+	alone      bool
 }
 
-// Enter waits until an attempt may be made; it fails when ctx ends or the worker
-// is halted. Leave must follow where it did not fail.
-func (g *Gate) Enter(ctx context.Context) (Pass, error) {
-	if pass, known, err := g.pass(); known || err != nil {
+// othersFirst is how long an event of a lane that has failed a trial lets others try.
+const othersFirst = 2 * time.Second
+
+// Enter waits until an attempt of the lane may be made; it fails when ctx ends or work
+// has stopped. Leave must follow where it did not fail.
+func (g *Gate) Enter(ctx context.Context, lane string) (Pass, error) {
+	pass, alone, lost, err := g.pass(lane)
+	if err != nil || !alone {
 		return pass, err
+	}
+	if lost {
+		idle(ctx, othersFirst)
 	}
 	select {
 	case g.proof <- struct{}{}:
 	case <-ctx.Done():
-		return Pass{}, fmt.Errorf("waiting for the key to be proven: %w", ctx.Err())
+		return Pass{}, fmt.Errorf("waiting for the attempt before: %w", ctx.Err())
 	}
-	pass, known, err := g.pass()
-	if known || err != nil { // proven, or refused, while we waited
+	pass, alone, _, err = g.pass(lane)
+	if err != nil || !alone { // it was answered, for better or worse, while we waited
 		<-g.proof
 		return pass, err
 	}
-	pass.proving = true
+	pass.alone = true
 	return pass, nil
 }
 
-func (g *Gate) pass() (pass Pass, known bool, err error) {
+func (g *Gate) pass(lane string) (pass Pass, alone, lost bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.reason != "" {
-		return Pass{}, false, errHalted
+	if !g.flows() {
+		return Pass{}, false, false, errStopped
 	}
-	return Pass{generation: g.generation}, g.known, nil
+	return Pass{generation: g.generation}, g.due > 0, g.losers[lane] && g.state == StateHalfOpen, nil
 }
 
 // check is the last look at a pass before the first byte is written. It does not
@@ -157,31 +161,88 @@ func (g *Gate) check(pass Pass) refusal {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
-	case g.reason != "":
+	case !g.flows():
 		return refusedStopped
 	case pass.generation != g.generation:
 		return refusedOutdated
+	case g.state == StateHalfOpen && !pass.alone:
+		return refusedStopped // it had its turn before the outage began
 	default:
 		return notRefused
 	}
 }
 
-// Leave ends the attempt and draws the conclusion of its answer for the key. When
-// the answer blames the set-up, the gate is halted before the next one may enter;
-// Leave then reports true, unless the fault concerns an earlier key: see Halt.
-func (g *Gate) Leave(pass Pass, answer Answer) (halted bool) {
+// Leave ends the attempt and learns from its answer; the zero Answer says that there
+// was none. When the answer blames the set-up, the gate is halted before the next
+// attempt may enter; Leave then reports true, unless the fault concerns an earlier
+// key: see Halt.
+func (g *Gate) Leave(pass Pass, lane string, answer Answer) (halted bool) {
 	g.mu.Lock()
-	switch {
-	case answer.Class.blamesSetup():
-		halted = g.halt(pass, haltReason(answer))
-	case answer.Class.provesKey() && pass.generation == g.generation:
-		g.known = g.reason == ""
-	}
+	halted = g.learn(time.Now(), pass, lane, answer)
 	g.mu.Unlock()
-	if pass.proving {
+	if pass.alone {
 		<-g.proof
 	}
 	return halted
+}
+
+func (g *Gate) learn(now time.Time, pass Pass, lane string, a Answer) (halted bool) {
+	if a.Class == 0 {
+		return false
+	}
+	if a.Class.blamesSetup() {
+		return g.halt(pass, haltReason(a))
+	}
+	if g.state == StateHalfOpen {
+		if pass.alone && pass.generation == g.generation {
+			g.tried(lane, a)
+		}
+		return false
+	}
+	if a.Class.provesKey() && pass.generation == g.generation && g.state != StateHalted {
+		g.due = 0
+	}
+	found := g.breaker.note(now, lane, a)
+	if g.state != StateClosed && g.state != StateRamp {
+		return false
+	}
+	switch found {
+	case failing:
+		g.open("Stripe is down: " + describeAnswer(a))
+	case refusing:
+		g.refuse(permanentCode(a))
+	case healthy:
+	}
+	return false
+}
+
+// Withhold reports whether a message that would be buried for this answer must wait
+// instead, because the answer is no fault of the message; else it counts the burial,
+// and returns the number of the outage that it may belong to.
+func (g *Gate) Withhold(a Answer) (outage string, withheld bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !a.Class.fails() {
+		return "", g.refusing != "" && permanentCode(a) == g.refusing
+	}
+	if faultpoint.Seeded(faultpoint.BuriedWhileOpen) {
+		return "", false
+	}
+	if g.state != StateClosed {
+		return "", true
+	}
+	if !g.breaker.mayBury() {
+		g.open("Stripe has failed on one event after the other: " + describeAnswer(a))
+		return "", true
+	}
+	return g.breaker.number(), false
+}
+
+func describeAnswer(a Answer) string {
+	if a.Status == 0 {
+		return a.Class.String() + ": " + a.Detail
+	}
+	return fmt.Sprintf("HTTP %d: %s", a.Status, a.Detail)
 }
 
 func haltReason(a Answer) string {

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -45,7 +46,7 @@ func TestWrongKeyFromTheStart(t *testing.T) {
 				check(t, "in hand", w.outbox.held(), 0)
 				check(t, "open intents", l.journal.Open(), 0)
 				check(t, "states", strings.Join(l.states, ", "), "closed, halted")
-				if reason := l.gate.Reason(); !strings.Contains(reason, wrong.Detail) {
+				if reason := reasonOf(l.gate); !strings.Contains(reason, wrong.Detail) {
 					t.Errorf("reason %q does not show %q", reason, wrong.Detail)
 				}
 				for _, m := range w.outbox.messages {
@@ -123,8 +124,8 @@ func TestDiallingWhenTheHaltComes(t *testing.T) {
 		gates := make(chan *Gate, 1)
 		w.stripe.script["a"] = []reply{{dial: func(ctx context.Context) {
 			gate := <-gates
-			pass, _ := gate.Enter(ctx)
-			gate.Leave(pass, unauthorized.Answer)
+			pass, _ := gate.Enter(ctx, "lane")
+			gate.Leave(pass, "lane", unauthorized.Answer)
 		}}}
 		w.outbox.publish(subject("cus_1"), body("p", 1), nil) // proves the key
 		m := w.outbox.publish(subject("cus_1"), body("a", 7), nil)
@@ -252,26 +253,26 @@ func TestProofGoesOnAfterSilence(t *testing.T) {
 func TestGateStates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []string
-		g := NewGate(func(state, reason string) { told = append(told, strings.TrimSpace(state+" "+reason)) })
+		g := NewGate(func(state, reason string) { told = append(told, strings.TrimSpace(state+" "+reason)) }, rand.Float64)
 		enter := func() Pass {
-			p, err := g.Enter(t.Context())
+			p, err := g.Enter(t.Context(), "lane")
 			if err != nil {
 				t.Fatal(err)
 			}
 			return p
 		}
 		p := enter()
-		if g.Leave(p, okAnswer) {
+		if g.Leave(p, "lane", okAnswer) {
 			t.Error("a 200 halts nothing")
 		}
 		known, other := enter(), enter() // beside each other: the key is proven
 		check(t, "halted", g.Halt(known, "by hand"), true)
 		check(t, "halted twice", g.Halt(other, "again"), true)
-		check(t, "reason", g.Reason(), "by hand")
-		if _, err := g.Enter(t.Context()); err == nil {
+		check(t, "reason", reasonOf(g), "by hand")
+		if _, err := g.Enter(t.Context(), "lane"); err == nil {
 			t.Error("entered while halted")
 		}
-		g.Leave(known, okAnswer) // came too late to prove anything
+		g.Leave(known, "lane", okAnswer) // came too late to prove anything
 		waited := make(chan error)
 		go func() { waited <- g.Wait(t.Context()) }()
 		synctest.Wait()
@@ -279,25 +280,30 @@ func TestGateStates(t *testing.T) {
 		if err := <-waited; err != nil {
 			t.Error(err)
 		}
-		check(t, "an old fault", g.Leave(other, unauthorized.Answer), false)
+		check(t, "an old fault", g.Leave(other, "lane", unauthorized.Answer), false)
 		p = enter()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := g.Enter(ctx); err == nil {
+		if _, err := g.Enter(ctx, "lane"); err == nil {
 			t.Error("two at once with an unproven key")
 		}
-		g.Leave(p, failed.Answer)
+		g.Leave(p, "lane", failed.Answer)
 		p = enter()
-		g.Leave(p, okAnswer)
-		g.Leave(enter(), okAnswer)
+		g.Leave(p, "lane", okAnswer)
+		g.Leave(enter(), "lane", okAnswer)
 		check(t, "told", strings.Join(told, "; "), "closed; halted by hand; closed")
-		check(t, "reason", g.Reason(), "")
+		check(t, "reason", reasonOf(g), "")
 	})
+}
+
+func reasonOf(g *Gate) string {
+	_, reason := g.Status()
+	return reason
 }
 
 func TestGateDuring(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := NewGate(func(string, string) {})
+		g := NewGate(func(string, string) {}, rand.Float64)
 		ctx, end := g.During(t.Context())
 		defer end()
 		g.Halt(Pass{}, "why")

@@ -136,14 +136,18 @@ func (d *delivery) decide(answer Answer, refused refusal) decision {
 	} else {
 		d.last, d.streak = answer.Class, 1
 	}
-	return decide(situation{
+	s := situation{
 		answer: answer, refusal: refused,
 		spent: d.spent, streak: d.streak,
 		earlierSame:   d.known.SameContent || !d.earlier.IsZero(),
 		otherContent:  d.known.OtherContent,
 		acceptForeign: d.w.cfg.AcceptForeign,
 		random:        d.w.cfg.Random(),
-	})
+	}
+	if decide(s).mayBeWithheld(answer) { // what would be buried, the gate may want to wait
+		d.letter.Episode, s.withheld = d.w.gate.Withhold(answer)
+	}
+	return decide(s)
 }
 
 // wait gives the place back for as long as it takes.

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
+	"github.com/meterworker/meterworker/internal/faultpoint"
 	"github.com/meterworker/meterworker/internal/metrics"
 	"github.com/meterworker/meterworker/usage"
 )
@@ -125,7 +126,7 @@ func (s *serving) pull(stop, cut context.Context) {
 	}
 	// Every message of this pull works under the episode; the last one ends it.
 	var members sync.WaitGroup
-	err = s.Outbox.Fetch(min(free, 500), func(m Message) {
+	err = s.Outbox.Fetch(min(free, s.gate.Batch()), func(m Message) {
 		s.metrics.Received.Inc()
 		members.Add(1)
 		s.accept(episode, cut, m, members.Done)
@@ -160,7 +161,11 @@ func (s *serving) accept(stop, cut context.Context, m Message, done func()) {
 		s.inHand.Done()
 		done()
 	}
-	after, taken := s.lanes.Offer(laneOf(m.Subject()), func() {
+	lane := laneOf(m.Subject())
+	if faultpoint.Seeded(faultpoint.LanesIgnored) {
+		lane = fmt.Sprint(lane, m.Sequence())
+	}
+	after, taken := s.lanes.Offer(lane, func() {
 		defer leave()
 		d.contained(stop, cut)
 	})

@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
+	"github.com/meterworker/meterworker/internal/faultpoint"
 	"github.com/meterworker/meterworker/internal/journal"
 	"github.com/meterworker/meterworker/usage"
 )
@@ -24,7 +25,9 @@ func settling() context.Context { return context.Background() }
 func (d *delivery) delivered(a Answer) Disposition {
 	e := d.entry()
 	e.State = journal.Delivered
-	if err := d.journal.Record(settling(), e); err != nil {
+	if faultpoint.Seeded(faultpoint.AckBeforeRecord) {
+		defer func() { _ = d.journal.Record(settling(), e) }()
+	} else if err := d.journal.Record(settling(), e); err != nil {
 		return d.drop(err)
 	}
 	d.w.metrics.DeliverySeconds.Observe(time.Since(d.message.StoredAt()).Seconds())
@@ -88,7 +91,7 @@ func (d *delivery) outcome(reason deadletter.Reason) deadletter.Outcome {
 
 // doubts is the record of this life's attempt of unknown outcome, if there is one.
 func (d *delivery) doubts() []journal.Entry {
-	if d.unknown.IsZero() {
+	if d.unknown.IsZero() || faultpoint.Seeded(faultpoint.UnknownHandedBackUnsent) {
 		return nil
 	}
 	e := d.entry()
@@ -115,6 +118,10 @@ func (d *delivery) buryAgain(stop context.Context) Disposition {
 // that look has succeeded. absent is when the letter was surely not stored yet; zero:
 // nobody knows.
 func (d *delivery) publish(stop context.Context, header map[string]string, dying journal.Entry, absent journal.Moment) Disposition {
+	if faultpoint.Seeded(faultpoint.AckBeforeLetter) {
+		defer func() { _ = d.w.letters.Publish(settling(), d.letter, header, d.message.Body()) }()
+		return d.buried()
+	}
 	pauses := backoff{100 * time.Millisecond, 5 * time.Second}
 	for try := 1; ; try++ {
 		var stored bool

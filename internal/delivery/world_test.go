@@ -110,7 +110,7 @@ func (w *world) start() *life {
 	}
 	l.stop, l.end = context.WithCancel(context.Background())
 	l.cut, l.cutNow = context.WithCancel(context.Background())
-	l.gate = NewGate(func(state, _ string) { l.states = append(l.states, state) })
+	l.gate = NewGate(func(state, _ string) { l.states = append(l.states, state) }, func() float64 { return 0.5 })
 	l.lanes = ratelimit.NewLanes(func(int) {})
 	l.worker = NewWorker(w.cfg, Parts{
 		Sender: l.w.stripe.of(l), Permits: w.permits, DeadLetters: dlq{l}, Lanes: l.lanes,
