@@ -99,18 +99,16 @@ func (g *Gate) During(parent context.Context) (context.Context, context.CancelFu
 	return ctx, func() { stop(); cancel() }
 }
 
-// maxPull bounds the messages of one pull.
-const maxPull = 500
-
-// Batch is how many messages a pull may take: while half-open few, and more after
-// each failed trial, so that somebody else's message is found behind those that fail.
-func (g *Gate) Batch() int {
+// Places is how many of a partition's messages may be in hand, of as many as there
+// are otherwise: while half-open few, and more after each failed trial, so that
+// somebody else's message is found behind those that fail.
+func (g *Gate) Places(otherwise int) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.state != StateHalfOpen {
-		return maxPull
+		return otherwise
 	}
-	return 1 << min(max(g.failed-1, 0), 6)
+	return min(otherwise, 1<<min(max(g.failed-1, 0), 6))
 }
 
 // Pass is the right to make one attempt with the key of its generation.

@@ -99,7 +99,7 @@ func (w *Worker) Serve(stop, cut context.Context, p Partition) {
 		case <-stop.Done():
 		}
 	}()
-	s := &serving{Worker: w, Partition: p, places: newPlaces(p.Places)}
+	s := &serving{Worker: w, Partition: p, places: newPlaces(func() int { return w.gate.Places(p.Places()) })}
 	defer s.inHand.Wait()
 	for w.gate.Wait(stop) == nil {
 		s.pull(stop, cut)
@@ -126,7 +126,7 @@ func (s *serving) pull(stop, cut context.Context) {
 	}
 	// Every message of this pull works under the episode; the last one ends it.
 	var members sync.WaitGroup
-	err = s.Outbox.Fetch(min(free, s.gate.Batch()), func(m Message) {
+	err = s.Outbox.Fetch(min(free, 500), func(m Message) {
 		s.metrics.Received.Inc()
 		members.Add(1)
 		s.accept(episode, cut, m, members.Done)
