@@ -229,7 +229,8 @@ func (d *daemon) assemble(stop, cut context.Context, fatal context.CancelCauseFu
 		Lanes: ratelimit.NewLanes(func(n int) { d.metrics.LanesBusy.Set(float64(n)) }),
 	})
 	f := &fleet{
-		cfg: d.cfg, streams: streams, members: members, worker: worker, metrics: d.metrics, log: d.log,
+		cfg: d.cfg, streams: streams, members: members, orders: &orders{open: streams.Durable, gate: d.gate, log: d.log},
+		worker: worker, metrics: d.metrics, log: d.log,
 		store: journal.NewJetStream(streams.JetStream(), d.metrics.FenceRefusals.Inc), nonce: rand.Text()[:12],
 		rate: local.Rate, cut: cut, fatal: fatal,
 		held: map[int]*holding{}, refused: map[int]time.Time{}, claims: make(chan struct{}, claimsAtOnce),

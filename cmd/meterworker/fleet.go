@@ -32,6 +32,7 @@ type fleet struct {
 	cfg     Config
 	streams *outbox.Streams
 	members *outbox.Members
+	orders  *orders
 	store   journal.Store
 	worker  *delivery.Worker
 	metrics *metrics.Set
@@ -62,10 +63,10 @@ func (f *fleet) run(stop context.Context) {
 	ticker := time.NewTicker(outbox.BeatEvery)
 	defer ticker.Stop()
 	for introduced := false; stop.Err() == nil; {
-		err := f.members.Beat(stop)
+		err := errors.Join(f.orders.follow(stop), f.beat(stop))
 		switch {
 		case err != nil && stop.Err() == nil:
-			f.log.Warn("members cannot be read", zap.Error(err))
+			f.log.Warn("orders or members cannot be read", zap.Error(err))
 		case !introduced && f.members.Live() > 1:
 			// The others see us with their next beat. Until then they may still claim
 			// what is proposed to us, and the later marker would be the wrong one's.
@@ -80,6 +81,17 @@ func (f *fleet) run(stop context.Context) {
 		}
 	}
 	f.serving.Wait()
+}
+
+// beat shows this worker's state, and hears of the others'.
+func (f *fleet) beat(stop context.Context) error {
+	state, _ := f.orders.gate.Status()
+	f.members.Shows(state)
+	if err := f.members.Beat(stop); err != nil {
+		return err
+	}
+	f.orders.hear(f.members.Others())
+	return nil
 }
 
 // rebalance compares what is held with what is proposed.
@@ -213,13 +225,13 @@ func (f *fleet) released(p int, err error) {
 }
 
 // places is how many messages of one partition may be in hand: two seconds' worth
-// of the rate over all partitions, so that what is pulled is sent well before
+// of the rate that may be used now over all partitions, so that what is pulled is sent well before
 // AckWait, and a slow rate does not hoard.
 func (f *fleet) places() int {
 	f.mu.Lock()
 	owned := max(1, len(f.held))
 	f.mu.Unlock()
-	return min(max(int(math.Ceil(2*f.rate()/float64(owned))), 4), 512)
+	return min(max(int(math.Ceil(2*f.rate()*f.orders.gate.Share()/float64(owned))), 4), 512)
 }
 
 func (f *fleet) ledgerShare() int64 {

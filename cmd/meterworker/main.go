@@ -33,6 +33,8 @@ type CLI struct {
 	Config      ConfigCmd      `cmd:"" group:"operate" help:"Check or print the configuration."`
 	Healthcheck HealthcheckCmd `cmd:"" group:"operate" help:"Ask a running worker whether it is ready, for container probes."`
 	Publish     PublishCmd     `cmd:"" group:"operate" help:"Store usage events: one from flags, or JSON lines from standard input."`
+	Pause       PauseCmd       `cmd:"" group:"operate" help:"Stop the whole fleet's fetching; usage goes on being stored."`
+	Resume      ResumeCmd      `cmd:"" group:"operate" help:"End a pause, or let a halted worker try again."`
 	Dlq         DLQCmd         `cmd:"" group:"operate" help:"List, show and replay dead letters."`
 	Schema      SchemaCmd      `cmd:"" group:"tools" help:"Print the JSON Schema of the message body, or the AsyncAPI document."`
 	Simulate    SimulateCmd    `cmd:"" group:"tools" help:"Run the simulated Stripe as a server."`
@@ -68,7 +70,7 @@ func (p *process) load(flags any, need keyNeed) (Config, error) {
 
 func (p *process) warn(warnings []string) {
 	for _, warning := range warnings {
-		_, _ = fmt.Fprintf(p.Err, "meterworker: warning: %s\n", warning)
+		_, _ = fmt.Fprintf(p.Err, "meterworker: warning: %s\n", escapeText(warning))
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/meterworker/meterworker/internal/faultpoint"
 )
 
 // Config is what a partition needs to know.
@@ -14,6 +16,7 @@ type Config struct {
 	Nonce  string        // unique to this process: prefix of every message id
 	Window time.Duration // how long an identifier is remembered (36 d)
 	Limit  int64         // memory of this partition's ledger, in bytes; see Partition.SetLimit
+	Lost   []Span        // times whose records are missing: see Span
 }
 
 // marker is the body of an owner marker. Only the position of the marker means
@@ -99,13 +102,17 @@ func (c *claim) mark(ctx context.Context) error {
 		}
 		c.marker, err = c.store.Mark(ctx, c.partition, c.id+"-m", body)
 		c.clock.after = time.Now()
-		return err
+		if err != nil {
+			return err
+		}
+		return faultpoint.At(faultpoint.MarkerStored)
 	})
 }
 
 func (c *claim) read(ctx context.Context) error {
 	return again(ctx, func() error {
 		c.ledger, c.open = newLedger(), map[uint64]openIntent{}
+		c.ledger.lost = c.cfg.Lost
 		c.clock.marker, c.clock.latest, c.untidy, c.ordinal = time.Time{}, time.Time{}, 0, 0
 		// Ages need the marker's stamp, which comes last.
 		defer func() { c.ledger.settle(c.clock) }()
@@ -184,7 +191,7 @@ func (c *claim) fit() error {
 }
 
 // again calls f until it succeeds, with a growing pause, unless the error is
-// final (ErrLost, an unreadable format, no memory) or ctx ends.
+// final (ErrLost, ErrBroken, an unreadable format, no memory) or ctx ends.
 func again(ctx context.Context, f func() error) error {
 	pause := 20 * time.Millisecond
 	for {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/meterworker/meterworker/internal/faultpoint"
 )
 
 // StreamName is the journal's stream.
@@ -51,8 +53,14 @@ func (s *JetStream) Mark(ctx context.Context, partition int, id string, data []b
 
 // Append implements [Store].
 func (s *JetStream) Append(ctx context.Context, partition int, kind Kind, marker uint64, id string, data []byte) (Appended, error) {
+	if err := faultpoint.At(before[kind]); err != nil {
+		return Appended{}, err
+	}
 	fence := jetstream.WithExpectLastSequenceForSubject(marker, subject(partition, OwnerKind))
 	ack, err := s.publish(ctx, subject(partition, kind), id, data, fence)
+	if err == nil {
+		err = faultpoint.At(after[kind])
+	}
 	if err == nil {
 		return Appended{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
 	}
@@ -61,6 +69,12 @@ func (s *JetStream) Append(ctx context.Context, partition int, kind Kind, marker
 	}
 	return Appended{}, fmt.Errorf("append %s: %w", kind, err)
 }
+
+// The points before and after a write; a renewed marker has none.
+var (
+	before = map[Kind]faultpoint.Point{IntentKind: faultpoint.IntentUnstored, DoneKind: faultpoint.RecordUnstored}
+	after  = map[Kind]faultpoint.Point{IntentKind: faultpoint.IntentStored, DoneKind: faultpoint.RecordStored}
+)
 
 // codeWrongLastSequence is JetStream's refusal of an expected last sequence.
 const codeWrongLastSequence = 10071

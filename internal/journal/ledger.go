@@ -36,6 +36,7 @@ type Ledger struct {
 	newest   uint64       // highest sequence seen
 	clock    *serverClock // nil until settle
 	horizon  time.Time    // events from before it may have been forgotten; zero: nothing was dropped
+	lost     []Span       // as declared; never changed
 }
 
 func newLedger() *Ledger {
@@ -111,6 +112,7 @@ func (l *Ledger) unknowns(q Question, now time.Time) Known {
 		}
 		known.Unknown = true
 	}
+	l.doubts(&known, q, now)
 	return known
 }
 

@@ -35,7 +35,11 @@ type Appended struct {
 // begun here may be begun again here.
 var ErrLost = errors.New("partition is owned by another worker")
 
-// Store keeps the journal. Every error but ErrLost means that the outcome is
+// ErrBroken says that the journal is not what it was (an old copy, or made anew):
+// nothing may be begun until a person has declared what that means.
+var ErrBroken = errors.New("the journal is not what it was")
+
+// Store keeps the journal. Every error but ErrLost and ErrBroken means that the outcome is
 // unknown and the same call is to be made again, with the same id and bytes.
 type Store interface {
 	// Mark appends an owner marker, unfenced: this is how ownership is taken.

@@ -289,6 +289,6 @@ func answer(items []pending, out outcome) {
 }
 
 func final(err error) bool {
-	return errors.Is(err, ErrLost) || errors.Is(err, ErrFormat) || errors.Is(err, ErrMemory) ||
+	return errors.Is(err, ErrLost) || errors.Is(err, ErrBroken) || errors.Is(err, ErrFormat) || errors.Is(err, ErrMemory) ||
 		errors.Is(err, context.Canceled)
 }

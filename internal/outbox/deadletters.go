@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
+	"github.com/meterworker/meterworker/internal/faultpoint"
 )
 
 // searchMargin is how far before the announcement of a letter the search for it
@@ -31,14 +32,24 @@ func (d *DeadLetters) Publish(ctx context.Context, l deadletter.Letter, header m
 	for name, value := range header {
 		m.Header[name] = []string{value}
 	}
-	ack, err := d.streams.js.PublishMsg(ctx, m, jetstream.WithMsgID(l.MessageID(d.streams.epoch)))
-	if err == nil && ack.Stream != DLQStream { // it had to be asked for in a header, which would stay on the letter
-		err = fmt.Errorf("stream %s took it instead of %s", ack.Stream, DLQStream)
-	}
-	if err != nil {
+	if err := d.store(ctx, m, l.MessageID(d.streams.epoch)); err != nil {
 		return fmt.Errorf("publish dead letter for %d: %w", l.Sequence, err)
 	}
 	return nil
+}
+
+func (d *DeadLetters) store(ctx context.Context, m *nats.Msg, id string) error {
+	if err := faultpoint.At(faultpoint.LetterUnstored); err != nil {
+		return err
+	}
+	ack, err := d.streams.js.PublishMsg(ctx, m, jetstream.WithMsgID(id))
+	switch {
+	case err != nil:
+		return err
+	case ack.Stream != DLQStream: // it had to be asked for in a header, which would stay on the letter
+		return fmt.Errorf("stream %s took it instead of %s", ack.Stream, DLQStream)
+	}
+	return faultpoint.At(faultpoint.LetterStored)
 }
 
 // Stored looks for the letter among those that were stored since the given time.

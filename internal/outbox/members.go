@@ -33,8 +33,9 @@ const (
 
 // member is one replica's line in the members document.
 type member struct {
-	Beat uint64 `json:"beat"`
-	Owns []int  `json:"owns"`
+	Beat  uint64 `json:"beat"`
+	Owns  []int  `json:"owns"`
+	State string `json:"state,omitempty"` // of its breaker
 }
 
 // Members is this worker's view of the fleet. What it says is a proposal: the
@@ -49,6 +50,7 @@ type Members struct {
 	mu    sync.Mutex // never held over a call to the server
 	beat  uint64
 	owns  map[int]bool
+	state string
 	looks map[string]look
 	live  map[string]member
 }
@@ -106,7 +108,7 @@ func (m *Members) Beat(ctx context.Context) error {
 		maps.DeleteFunc(all, m.gone)
 		m.distinguish(all)
 		m.beat++
-		all[m.self] = member{Beat: m.beat, Owns: append([]int{}, slices.Sorted(maps.Keys(m.owns))...)}
+		all[m.self] = member{Beat: m.beat, Owns: append([]int{}, slices.Sorted(maps.Keys(m.owns))...), State: m.state}
 		m.live = maps.Clone(all)
 	})
 }
@@ -135,6 +137,26 @@ func (m *Members) Owns(partition int, owned bool) {
 	} else {
 		delete(m.owns, partition)
 	}
+}
+
+// Shows notes the state of this worker's breaker; the others hear of it with the next beat.
+func (m *Members) Shows(state string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state = state
+}
+
+// Others are the states of the other live workers, by name.
+func (m *Members) Others() map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	others := map[string]string{}
+	for id, other := range m.live {
+		if id != m.self {
+			others[id] = other.State
+		}
+	}
+	return others
 }
 
 // Proposed reports whether this worker should own the partition, and whether

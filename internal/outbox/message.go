@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/meterworker/meterworker/internal/faultpoint"
 )
 
 // Message is one message of USAGE in this worker's hands.
@@ -21,7 +23,8 @@ type Message struct {
 	since time.Time     // last sign of life to the server; guarded by partition.mu
 }
 
-// Sequence is the message's number in USAGE.
+// Sequence is the message's number: the one in USAGE, and more from a restored copy
+// on, so that no number ever means two messages.
 func (m *Message) Sequence() uint64 { return m.sequence }
 
 // Subject is the subject as the producer published it.
@@ -44,7 +47,15 @@ func (m *Message) Header(name string) string {
 // Ack ends the message. An ack that gets lost costs a redelivery, no more: what
 // became of the message stands in the journal.
 func (m *Message) Ack() error {
-	if err := m.partition.release(m).Ack(); err != nil {
+	raw := m.partition.release(m)
+	err := faultpoint.At(faultpoint.AckUnsent)
+	if err == nil {
+		err = raw.Ack()
+	}
+	if err == nil {
+		err = faultpoint.At(faultpoint.AckSent)
+	}
+	if err != nil {
 		return fmt.Errorf("ack %d: %w", m.sequence, err)
 	}
 	return nil
@@ -52,7 +63,12 @@ func (m *Message) Ack() error {
 
 // Nak hands the message back, to be delivered again after delay.
 func (m *Message) Nak(delay time.Duration) error {
-	if err := m.partition.release(m).NakWithDelay(max(delay, time.Millisecond)); err != nil {
+	raw := m.partition.release(m)
+	err := faultpoint.At(faultpoint.NakUnsent)
+	if err == nil {
+		err = raw.NakWithDelay(max(delay, time.Millisecond))
+	}
+	if err != nil {
 		return fmt.Errorf("hand back %d: %w", m.sequence, err)
 	}
 	return nil

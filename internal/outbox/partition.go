@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/meterworker/meterworker/internal/faultpoint"
 )
 
 // fetchWait bounds one pull. A drain waits for the pull under way, so that no
@@ -60,6 +62,9 @@ func (p *Partition) Fetch(n int, each func(*Message)) error {
 		return fmt.Errorf("pull partition %d: %w", p.number, err)
 	}
 	for raw := range batch.Messages() {
+		if err := faultpoint.At(faultpoint.Fetched); err != nil {
+			return fmt.Errorf("pull partition %d: %w", p.number, err)
+		}
 		if m := p.take(raw); m != nil {
 			each(m)
 		}
@@ -88,15 +93,16 @@ func (p *Partition) take(raw jetstream.Msg) *Message {
 	if err != nil {
 		return nil // not a JetStream delivery; nothing to settle
 	}
+	sequence := p.streams.logical(meta.Sequence.Stream)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if held, ok := p.held[meta.Sequence.Stream]; ok {
+	if held, ok := p.held[sequence]; ok {
 		held.raw, held.since = raw, time.Now()
 		return nil
 	}
 	m := &Message{
 		partition: p, raw: raw, since: time.Now(),
-		subject: published(raw.Subject()), sequence: meta.Sequence.Stream,
+		subject: published(raw.Subject()), sequence: sequence,
 		storedAt: meta.Timestamp, body: raw.Data(), headers: raw.Headers(),
 	}
 	p.held[m.sequence] = m

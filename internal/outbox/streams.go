@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -30,6 +31,8 @@ type Streams struct {
 	journal  jetstream.Stream
 	dlq      jetstream.Stream
 	epoch    string
+
+	chronicle atomic.Pointer[chronicle] // as of the last look that found everything whole
 }
 
 // Refused says that a stream cannot be worked with as it is. It is a fault of the
@@ -71,7 +74,7 @@ func (s *Streams) payload() error {
 // first.
 func (s *Streams) open(ctx context.Context) error {
 	var wrong []string
-	for _, step := range []func(context.Context) error{s.openUsage, s.openJournal, s.openDLQ, s.openConsumers} {
+	for _, step := range []func(context.Context) error{s.openUsage, s.openJournal, s.openDLQ, s.openDurable, s.openConsumers} {
 		err := step(ctx)
 		var refused *Refused
 		switch {
@@ -134,7 +137,7 @@ func (s *Streams) NotBehind(ctx context.Context, newest uint64) error {
 	if err != nil {
 		return fmt.Errorf("look up stream %s: %w", UsageStream, err)
 	}
-	if last := info.State.LastSeq; last < newest {
+	if last := s.logical(info.State.LastSeq+1) - 1; last < newest { // what will come counts on from beyond a restored copy
 		return &Refused{[]string{fmt.Sprintf(
 			"stream %s ends at sequence %d but %s mentions %d: a copy of before was restored; restore both streams from the same moment",
 			UsageStream, last, JournalStream, newest)}}
