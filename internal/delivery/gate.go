@@ -206,7 +206,7 @@ func (g *Gate) learn(now time.Time, pass Pass, lane string, a Answer) (halted bo
 	}
 	switch found {
 	case failing:
-		g.open("Stripe is down: " + describeAnswer(a))
+		g.open(g.outage("Stripe is down", a))
 	case refusing:
 		g.refuse(permanentCode(a))
 	case healthy:
@@ -230,10 +230,15 @@ func (g *Gate) Withhold(a Answer) (outage string, withheld bool) {
 		return "", true
 	}
 	if !g.breaker.mayBury() {
-		g.open("Stripe has failed on one event after the other: " + describeAnswer(a))
+		g.open(g.outage("Stripe has failed on one event after the other", a))
 		return "", true
 	}
 	return g.breaker.number(), false
+}
+
+// outage says what is wrong, by the last answer, and which number it has.
+func (g *Gate) outage(what string, a Answer) string {
+	return fmt.Sprintf("%s (%s); outage %s", what, describeAnswer(a), g.breaker.number())
 }
 
 func describeAnswer(a Answer) string {

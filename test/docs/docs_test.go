@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
+	"github.com/meterworker/meterworker/internal/delivery"
 	"github.com/meterworker/meterworker/internal/metrics"
 )
 
@@ -79,6 +80,15 @@ func TestEveryReasonIsInTheRunbook(t *testing.T) {
 		t.Fatal("the runbook has no section on dead letters")
 	}
 	same(t, "reason", firstColumn(section), existing)
+}
+
+func TestEveryBreakerStateIsInTheRunbook(t *testing.T) {
+	_, section, ok := strings.Cut(page(t, "docs/runbook.md"), "## The breaker is not closed")
+	section, _, more := strings.Cut(section, "\n## ")
+	if !ok || !more {
+		t.Fatal("the runbook has no section on the breaker, or it is the last one")
+	}
+	same(t, "state", firstColumn(section), delivery.States())
 }
 
 // tests are the names of all test functions of the repository.
