@@ -49,7 +49,7 @@ func (d *delivery) entry() journal.Entry {
 // attempt waits until it may be made and makes one request, or says why not.
 func (d *delivery) attempt(stop, cut context.Context) (answer Answer, refused refusal) {
 	lane := laneOf(d.message.Subject())
-	pass, err := d.w.gate.Enter(stop, lane)
+	pass, err := d.w.gate.Enter(stop, lane, d.known.Unknown || !d.unknown.IsZero())
 	if err != nil {
 		return Answer{}, refusedStopped
 	}

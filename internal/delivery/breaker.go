@@ -122,17 +122,20 @@ func (b *breaker) fail(now time.Time, lane string) {
 // tripped applies the thresholds. It is asked after a failure.
 func (b *breaker) tripped(now time.Time) bool {
 	whole := b.recent.sum(now, tripWindow)
-	if len(b.lanes) < tripLanes && 2*whole.unreached < whole.failures {
+	if b.few() && 2*whole.unreached < whole.failures {
 		return false
 	}
 	inARow := b.streak >= tripStreak && now.Sub(b.since) >= tripFor
 	return inARow || whole.mostlyFailed() || b.recent.sum(now, tripSoon).mostlyFailed()
 }
 
+// few reports whether so few lanes have failed that it may be their own fault.
+func (b *breaker) few() bool { return len(b.lanes) < tripLanes }
+
 // mayBury reports whether one more server error may be buried; it counts.
 func (b *breaker) mayBury() bool {
 	most := buryAtMost
-	if len(b.lanes) < tripLanes {
+	if b.few() {
 		most = buryAtMostFew
 	}
 	if b.buried >= most {

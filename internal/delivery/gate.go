@@ -42,8 +42,7 @@ type Gate struct {
 	interval time.Duration // of the next open state
 	rampAt   time.Time
 	refusing string // the permanent code of the halt that is being tried
-	losers   map[string]bool
-	failed   int // trials
+	trials   trials
 
 	proof      chan struct{} // capacity 1: held by the attempt that is made alone
 	due        int           // healthy answers in a row before attempts go beside each other; 0: they do
@@ -57,7 +56,7 @@ var errStopped = errors.New("the worker is not to send anything now")
 func NewGate(changed func(state, reason string), random func() float64) *Gate {
 	g := &Gate{
 		changed: changed, random: random, state: StateClosed, holds: map[string]hold{},
-		breaker: newBreaker(), interval: openFirst, losers: map[string]bool{},
+		breaker: newBreaker(), interval: openFirst, trials: trials{losers: map[string]bool{}},
 		proof: make(chan struct{}, 1), due: 1, flowing: make(chan struct{}),
 	}
 	g.episode, g.end = context.WithCancel(context.Background())
@@ -100,15 +99,14 @@ func (g *Gate) During(parent context.Context) (context.Context, context.CancelFu
 }
 
 // Places is how many of a partition's messages may be in hand, of as many as there
-// are otherwise: while half-open few, and more after each failed trial, so that
-// somebody else's message is found behind those that fail.
+// are otherwise: few while half-open.
 func (g *Gate) Places(otherwise int) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.state != StateHalfOpen {
 		return otherwise
 	}
-	return min(otherwise, 1<<min(max(g.failed-1, 0), 6))
+	return g.trials.places(otherwise)
 }
 
 // Pass is the right to make one attempt with the key of its generation.
@@ -117,25 +115,23 @@ type Pass struct {
 	alone      bool
 }
 
-// othersFirst is how long an event of a lane that has failed a trial lets others try.
-const othersFirst = 2 * time.Second
-
 // Enter waits until an attempt of the lane may be made; it fails when ctx ends or work
-// has stopped. Leave must follow where it did not fail.
-func (g *Gate) Enter(ctx context.Context, lane string) (Pass, error) {
-	pass, alone, lost, err := g.pass(lane)
+// has stopped. doubtful says that the event may have been counted already. Leave must
+// follow where Enter did not fail.
+func (g *Gate) Enter(ctx context.Context, lane string, doubtful bool) (Pass, error) {
+	pass, alone, err := g.pass()
 	if err != nil || !alone {
 		return pass, err
 	}
-	if lost {
-		idle(ctx, othersFirst)
+	if patience := g.patience(lane, doubtful); patience > 0 {
+		idle(ctx, patience)
 	}
 	select {
 	case g.proof <- struct{}{}:
 	case <-ctx.Done():
 		return Pass{}, fmt.Errorf("waiting for the attempt before: %w", ctx.Err())
 	}
-	pass, alone, _, err = g.pass(lane)
+	pass, alone, err = g.pass()
 	if err != nil || !alone { // it was answered, for better or worse, while we waited
 		<-g.proof
 		return pass, err
@@ -144,13 +140,22 @@ func (g *Gate) Enter(ctx context.Context, lane string) (Pass, error) {
 	return pass, nil
 }
 
-func (g *Gate) pass(lane string) (pass Pass, alone, lost bool, err error) {
+func (g *Gate) pass() (pass Pass, alone bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.flows() {
-		return Pass{}, false, false, errStopped
+		return Pass{}, false, errStopped
 	}
-	return Pass{generation: g.generation}, g.due > 0, g.losers[lane] && g.state == StateHalfOpen, nil
+	return Pass{generation: g.generation}, g.due > 0, nil
+}
+
+func (g *Gate) patience(lane string, doubtful bool) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state != StateHalfOpen {
+		return 0
+	}
+	return g.trials.patience(lane, doubtful)
 }
 
 // check is the last look at a pass before the first byte is written. It does not

@@ -124,7 +124,7 @@ func TestDiallingWhenTheHaltComes(t *testing.T) {
 		gates := make(chan *Gate, 1)
 		w.stripe.script["a"] = []reply{{dial: func(ctx context.Context) {
 			gate := <-gates
-			pass, _ := gate.Enter(ctx, "lane")
+			pass, _ := gate.Enter(ctx, "lane", false)
 			gate.Leave(pass, "lane", unauthorized.Answer)
 		}}}
 		w.outbox.publish(subject("cus_1"), body("p", 1), nil) // proves the key
@@ -255,7 +255,7 @@ func TestGateStates(t *testing.T) {
 		var told []string
 		g := NewGate(func(state, reason string) { told = append(told, strings.TrimSpace(state+" "+reason)) }, rand.Float64)
 		enter := func() Pass {
-			p, err := g.Enter(t.Context(), "lane")
+			p, err := g.Enter(t.Context(), "lane", false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -269,7 +269,7 @@ func TestGateStates(t *testing.T) {
 		check(t, "halted", g.Halt(known, "by hand"), true)
 		check(t, "halted twice", g.Halt(other, "again"), true)
 		check(t, "reason", reasonOf(g), "by hand")
-		if _, err := g.Enter(t.Context(), "lane"); err == nil {
+		if _, err := g.Enter(t.Context(), "lane", false); err == nil {
 			t.Error("entered while halted")
 		}
 		g.Leave(known, "lane", okAnswer) // came too late to prove anything
@@ -284,7 +284,7 @@ func TestGateStates(t *testing.T) {
 		p = enter()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := g.Enter(ctx, "lane"); err == nil {
+		if _, err := g.Enter(ctx, "lane", false); err == nil {
 			t.Error("two at once with an unproven key")
 		}
 		g.Leave(p, "lane", failed.Answer)

@@ -238,7 +238,7 @@ func TestRamp(t *testing.T) {
 		g.open("down")
 		g.Recovered()
 		for range trialsNeeded {
-			p, err := g.Enter(t.Context(), "lane")
+			p, err := g.Enter(t.Context(), "lane", false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -274,6 +274,74 @@ func TestAnotherWorkerRecovered(t *testing.T) {
 		elapse(5 * time.Second)
 		state, _ = l.gate.Status()
 		check(t, "state", state, StateRamp)
+		l.drain()
+	})
+}
+
+// TestOutageBeyondTheSafeWindow: what a failing Stripe has seen can become ambiguous, so
+// hardly any message more is shown to it than those under way at the onset.
+func TestOutageBeyondTheSafeWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l := w.start()
+		w.load("before", 50, 50, 100*time.Millisecond)
+		w.answer(&failed)
+		w.load("during", 200, 50, 100*time.Millisecond)
+		onset := w.seen("during")
+		elapse(30 * time.Hour)
+		if more := w.seen("during") - onset; more > 14 {
+			t.Errorf("%d messages more were shown to Stripe while it was down", more)
+		}
+		w.answer(nil)
+		if !w.outbox.settled(2 * time.Minute) {
+			t.Error("not settled")
+		}
+		l.drain()
+		dead := map[deadletter.Reason]int{}
+		for _, letter := range w.letters.all() {
+			dead[letter.Reason]++
+		}
+		if dead[deadletter.ServerError] > buryAtMost || dead[deadletter.Ambiguous] > onset+14 || len(w.letters.all()) != dead[deadletter.ServerError]+dead[deadletter.Ambiguous] {
+			t.Errorf("dead letters %v, %d messages under way at the onset", dead, onset)
+		}
+		if delivered := w.settledAs(Delivered); delivered+len(w.letters.all()) != 250 {
+			t.Errorf("%d delivered, %d dead of 250", delivered, len(w.letters.all()))
+		}
+	})
+}
+
+// seen is how many messages of the prefix Stripe has had a request for.
+func (w *world) seen(prefix string) int {
+	identifiers := map[string]bool{}
+	for _, r := range w.stripe.made("") {
+		if strings.HasPrefix(r.identifier, prefix) {
+			identifiers[r.identifier] = true
+		}
+	}
+	return len(identifiers)
+}
+
+// TestThreeCustomersFail: when their trouble was taken for an outage, others still get
+// their turn: the first in as long again as it has lasted, the next ones soon.
+func TestThreeCustomersFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.stripe.rule = func(a Attempt) *reply {
+			if a.Event.Customer() != "cus_9" {
+				return &failed
+			}
+			return nil
+		}
+		l := w.start()
+		w.load("bad", 300, 3, 10*time.Millisecond)
+		elapse(time.Hour)
+		state, _ := l.gate.Status()
+		check(t, "outage", state == StateOpen || state == StateHalfOpen, true)
+		for i, within := range []time.Duration{70 * time.Minute, 2 * time.Minute, 2 * time.Minute, 2 * time.Minute} {
+			m := w.outbox.publish(subject("cus_9"), datedBody(fmt.Sprintf("other-%d", i), "cus_9", 1, time.Now()), nil)
+			elapse(within)
+			check(t, fmt.Sprintf("event %d of another customer within %v", i, within), m.acked, true)
+		}
 		l.drain()
 	})
 }

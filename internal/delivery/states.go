@@ -108,6 +108,10 @@ func (g *Gate) halt(pass Pass, reason string) bool {
 
 // open stops the fetching because Stripe is down.
 func (g *Gate) open(reason string) {
+	if g.state == StateClosed || g.state == StateRamp {
+		g.trials.few = g.breaker.few()
+		g.trials.lose(slices.Collect(maps.Keys(g.breaker.lanes))...)
+	}
 	g.become(StateOpen, reason)
 	interval := float64(g.interval) * (openLeast + (1-openLeast)*g.random())
 	g.interval = min(2*g.interval, openMost)
@@ -117,7 +121,7 @@ func (g *Gate) open(reason string) {
 // refuse halts because most events are refused with one code, and tries again
 // later by itself: the fault is not in this worker.
 func (g *Gate) refuse(code string) {
-	g.refusing = code
+	g.refusing, g.trials.few = code, true
 	g.become(StateHalted, fmt.Sprintf("Stripe refuses most events with %s: mend the meter or the producer; one event is tried every %s, and on `meterworker resume`", code, retryRefused))
 	g.after(retryRefused, g.try)
 }
@@ -133,25 +137,22 @@ func (g *Gate) try() {
 func (g *Gate) tried(lane string, a Answer) {
 	switch {
 	case g.refusing != "" && permanentCode(a) == g.refusing:
-		g.lose(lane)
+		g.lost(lane)
 		g.refuse(g.refusing)
 	case a.Class.fails():
-		g.lose(lane)
+		g.lost(lane)
 		g.open(g.reason)
 	case a.Class.provesKey():
+		g.trials.few = true // Stripe answers somebody: if others fail next, it is they
 		if g.due--; g.due == 0 {
 			g.ramp()
 		}
 	}
 }
 
-// lose remembers whose event has failed the trial: others go first next time, so that
-// one customer's trouble does not keep everybody out.
-func (g *Gate) lose(lane string) {
-	if len(g.losers) < 1000 {
-		g.losers[lane] = true
-	}
-	g.failed++
+func (g *Gate) lost(lane string) {
+	g.trials.lose(lane)
+	g.trials.failed++
 }
 
 func (g *Gate) ramp() {
@@ -160,8 +161,7 @@ func (g *Gate) ramp() {
 	g.rampAt = time.Now()
 	g.become(StateRamp, "")
 	g.after(rampTime, func() {
-		g.interval, g.failed = openFirst, 0
-		clear(g.losers)
+		g.interval, g.trials = openFirst, trials{losers: map[string]bool{}}
 		g.become(StateClosed, "")
 	})
 }
