@@ -2,7 +2,6 @@ package ratelimit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -10,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/meterworker/meterworker/internal/faultpoint"
 )
 
 const (
@@ -19,74 +20,48 @@ const (
 	// 1.0 the clocks' difference alone is refused.
 	Margin = 0.995
 
-	// maxBurst is the most permits that are granted at once: what the dispatcher
-	// has to catch up with after a late wake-up.
-	maxBurst = 10
-
 	// MaxPause caps a Retry-After.
 	MaxPause = 300 * time.Second
+
+	// lookAgain bounds how long a ceiling is taken to be unchanged.
+	lookAgain = 100 * time.Millisecond
 )
 
-// Lessor hands out the right to spend permits: all of them to one process
-// ([Local]), or a share of the account's to each replica.
-type Lessor interface {
-	// Lease returns up to want permits and the rate at which to spend them. What is
-	// not spent by the lease's end is gone. It blocks while there are none, and
-	// fails only with ctx.
-	Lease(ctx context.Context, want int) (Lease, error)
+// Config is what a bucket is made of.
+type Config struct {
+	Lessor Lessor
 
-	// Throttled tells the source that Stripe refused a request for its rate.
-	Throttled(now time.Time, retryAfter time.Duration)
-}
+	// Granted is called for each permit, with the rate in force.
+	Granted func(waited time.Duration, rate float64)
 
-// Lease is a number of permits to be spent in a slot of time.
-type Lease struct {
-	Permits int
-	Rate    float64 // a second
-	Until   time.Time
+	// Ceiling is how many permits a second this process may use at most, whatever it
+	// could lease; 0 and +Inf are no cap, and so is nil.
+	Ceiling func() float64
 }
 
 // Bucket grants permits; see [NewBucket].
 type Bucket struct {
-	lessor  Lessor
+	cfg     Config
 	limiter *rate.Limiter
-	granted func(waited time.Duration, rate float64)
+	pace    float64 // of the last lease, permits a second; used by lease alone
 
 	mu      sync.Mutex
 	waiting []*Permit
 	unspent []*Permit // granted, oldest first
+	leased  int       // permits that are leased, and neither granted nor gone
+	refused bool      // the lessor was told of a refusal, and has not passed it on
+	stopped time.Time // no permits before: a Retry-After that this process was given
 	wake    chan struct{}
 	spent   chan struct{}
+	ended   chan struct{} // a lease has
 }
 
-// How permits that are granted and not yet a request on the wire are bounded. A
-// process that gets no processor for a while must not let them pile up and leave
-// as a burst: with at most maxUnspent of them and the limiter's own burst, a server's
-// bucket of 20 is not overrun.
-const (
-	maxUnspent = 5
-
-	// permitLife is how long a permit may wait to be spent; then it is gone, and
-	// its holder takes a new one. Dialling takes longer, a scheduled goroutine less.
-	permitLife = 25 * time.Millisecond
-)
-
-// Permit is the right to make one request. It is waited for with [Bucket.Take],
-// spent right before the first byte is written, and done when the last one is.
-type Permit struct {
-	bucket *Bucket
-	grant  chan struct{} // closed when granted
-	since  time.Time     // when it was asked for
-	at     time.Time     // when it was granted; guarded by bucket.mu
-	done   bool          // guarded by bucket.mu
-}
-
-// NewBucket returns a bucket that spends what the lessor leases; granted is
-// called for each permit. Run must be called for permits to flow.
-func NewBucket(lessor Lessor, granted func(waited time.Duration, rate float64)) *Bucket {
+// NewBucket returns a bucket. Run must be called for permits to flow.
+func NewBucket(cfg Config) *Bucket {
 	return &Bucket{
-		lessor: lessor, granted: granted, limiter: rate.NewLimiter(0, 1),
-		wake: make(chan struct{}, 1), spent: make(chan struct{}, 1),
+		cfg: cfg, limiter: rate.NewLimiter(0, 1), pace: math.Inf(1),
+		refused: true, // have the lessor look at what is in force before there is demand
+		wake:    make(chan struct{}, 1), spent: make(chan struct{}, 1), ended: make(chan struct{}, 1),
 	}
 }
 
@@ -115,119 +90,176 @@ func (b *Bucket) abandon(p *Permit) {
 	p.Done()
 }
 
-var errDone = errors.New("the permit is done")
-
-// Spend is the last look at the permit before the request is written. When it
-// has expired meanwhile, Spend waits for another one, behind all others, until it has
-// one in time. It fails with ctx, and after Done.
-func (p *Permit) Spend(ctx context.Context) error {
-	for {
-		fresh, err := p.fresh()
-		if fresh || err != nil {
-			return err
-		}
-		another, err := p.bucket.Take(ctx)
-		if err != nil {
-			return err
-		}
-		p.become(another)
-	}
-}
-
-func (p *Permit) fresh() (bool, error) {
-	p.bucket.mu.Lock()
-	defer p.bucket.mu.Unlock()
-	if p.done {
-		return false, errDone
-	}
-	return time.Since(p.at) <= permitLife, nil
-}
-
-// become puts p in the place of another permit.
-func (p *Permit) become(another *Permit) {
-	b := p.bucket
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.forget(p)
-	if p.done {
-		b.forget(another)
-		return
-	}
-	p.at = another.at
-	if i := slices.Index(b.unspent, another); i >= 0 {
-		b.unspent[i] = p
-	}
-}
-
-// Done says that the request is written or will not be. A permit that was not
-// spent is lost: permits are never saved up. It may be called more than once.
-func (p *Permit) Done() {
-	b := p.bucket
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	p.done = true
-	b.forget(p)
-}
-
-// forget takes the permit off the unspent ones. b.mu is held.
-func (b *Bucket) forget(p *Permit) {
-	b.unspent = slices.DeleteFunc(b.unspent, func(other *Permit) bool { return other == p })
-	signal(b.spent)
-}
-
 // Throttled reports a refusal for the account's rate; retryAfter is 0 without
-// one.
+// one. A Retry-After stops this process at once, and the others when they next lease.
 func (b *Bucket) Throttled(retryAfter time.Duration) {
-	b.lessor.Throttled(time.Now(), min(retryAfter, MaxPause))
+	now := time.Now()
+	retryAfter = min(retryAfter, MaxPause)
+	b.cfg.Lessor.Throttled(now, retryAfter)
+	b.mu.Lock()
+	b.refused = true
+	if retryAfter > 0 {
+		b.stopped = later(b.stopped, now.Add(retryAfter))
+	}
+	b.mu.Unlock()
+	signal(b.wake)
 }
 
-// Run dispatches permits until ctx ends.
+// Run dispatches permits until ctx ends. It leases ahead: the next lease is on its
+// way while the current one is spent. At most one is held back besides the one that is.
 func (b *Bucket) Run(ctx context.Context) {
-	for ctx.Err() == nil {
-		demand := b.demand()
-		if demand == 0 {
-			select {
-			case <-ctx.Done():
-			case <-b.wake:
-			}
-			continue
-		}
-		lease, err := b.lessor.Lease(ctx, demand)
-		if err != nil {
-			return
-		}
+	leases := make(chan Lease)
+	go func() {
+		defer close(leases)
+		b.lease(ctx, leases)
+	}()
+	for lease := range leases {
 		b.spend(ctx, lease)
 	}
 }
 
-// spend grants the lease's permits, paced, until they or the waiters run out or
-// the lease ends.
-func (b *Bucket) spend(ctx context.Context, lease Lease) {
-	if limit := rate.Limit(lease.Rate * Margin); limit != b.limiter.Limit() {
-		b.limiter.SetLimit(limit)
-		b.limiter.SetBurst(burst(lease.Rate))
-	}
-	for range lease.Permits {
-		if !b.turn(ctx, lease.Until) {
+// lease takes leases for as many permits as are waited for, in time for the next to
+// begin where the last one ends, and no earlier: what is leased in advance is lost when
+// demand goes.
+func (b *Bucket) lease(ctx context.Context, leases chan<- Lease) {
+	for ctx.Err() == nil {
+		want, tell := b.want()
+		want, wait := b.allowed(want)
+		if want == 0 && !tell {
+			b.idle(ctx, wait)
+			continue
+		}
+		lease, err := b.cfg.Lessor.Lease(ctx, want)
+		if err != nil {
 			return
 		}
-		b.grant(lease.Rate)
+		if lease.Permits == 0 {
+			continue
+		}
+		b.hold(lease.Permits)
+		b.pace = lease.Rate * Margin
+		if !b.pass(ctx, lease, leases) {
+			return
+		}
 	}
 }
 
-func burst(perSecond float64) int {
-	return int(math.Max(1, math.Min(maxBurst, perSecond/100)))
+// pass hands the lease over to be spent, and waits until it is time to ask for the
+// next one: that may be long before its end, or its end when the demand went.
+func (b *Bucket) pass(ctx context.Context, lease Lease, leases chan<- Lease) bool {
+	select {
+	case leases <- lease:
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case <-b.ended: // that was the lease before
+	default:
+	}
+	if wait := time.Until(lease.Ask); wait > 0 {
+		pause(ctx, wait, b.ended)
+	}
+	return true
 }
 
-// turn waits until the next permit may be granted: there is room among the unspent
-// ones, and a token. The token is taken when it is there, and not booked ahead:
-// one that was booked before the process froze would come on top of a full burst
-// when it wakes. turn reports false when nobody waits, the lease is over, or ctx.
-func (b *Bucket) turn(ctx context.Context, until time.Time) bool {
+// want is how many wait and are not covered by what is leased, and whether the lessor
+// has something to pass on.
+func (b *Bucket) want() (permits int, tell bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	tell, b.refused = b.refused, false
+	return max(len(b.waiting)-b.leased, 0), tell
+}
+
+// allowed is how many of the wanted permits the ceiling lets this process spend at
+// once, and where that is none, how long until it does. Under a ceiling permits are
+// leased when there are tokens for them: those of a longer slot would be lost.
+func (b *Bucket) allowed(want int) (permits int, wait time.Duration) {
+	ceiling := b.ceiling()
+	if want == 0 || ceiling >= b.pace {
+		return want, 0
+	}
+	b.limit(ceiling, max(burst(ceiling), 2))
+	want = min(want, b.limiter.Burst()/2) // the other half of the tokens comes while the lease does
+	b.mu.Lock()
+	needed := float64(want + b.leased)
+	b.mu.Unlock()
+	if missing := needed - b.limiter.Tokens(); missing > 0 {
+		return 0, max(min(seconds(missing/ceiling), lookAgain), time.Microsecond)
+	}
+	return want, 0
+}
+
+// idle waits for demand, or for the time until the ceiling allows some.
+func (b *Bucket) idle(ctx context.Context, wait time.Duration) {
+	if wait > 0 {
+		pause(ctx, wait, nil)
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-b.wake:
+	}
+}
+
+// ceiling is that of the process, +Inf without one.
+func (b *Bucket) ceiling() float64 {
+	if b.cfg.Ceiling == nil {
+		return math.Inf(1)
+	}
+	if ceiling := b.cfg.Ceiling(); ceiling > 0 {
+		return ceiling
+	}
+	return math.Inf(1)
+}
+
+// limit sets how fast tokens come, and how many are kept.
+func (b *Bucket) limit(perSecond float64, most int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if limit := rate.Limit(perSecond); limit != b.limiter.Limit() {
+		b.limiter.SetLimit(limit)
+		b.limiter.SetBurst(most)
+	}
+}
+
+// spend grants the lease's permits, each in its time, until the waiters run out.
+func (b *Bucket) spend(ctx context.Context, lease Lease) {
+	if pace := lease.Rate * Margin; pace <= b.ceiling() {
+		b.limit(pace, burst(lease.Rate))
+	}
+	for i := range lease.Permits {
+		if b.turn(ctx, lease.slot(i), lease.until(i)) {
+			b.grant(lease, i)
+		}
+		b.hold(-1)
+	}
+	signal(b.ended)
+	signal(b.wake) // who is still waiting lost a permit to its end
+}
+
+// hold counts permits that are leased, or no more.
+func (b *Bucket) hold(permits int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leased += permits
+}
+
+// turn waits until the next permit may be granted: its time has come, there is room
+// among the unspent ones, and a token. The token is taken when it is there, and not
+// booked ahead: one that was booked before the process froze would come on top of a full
+// burst when it wakes. turn reports false when the permit's time is over, nobody waits,
+// or ctx ends.
+func (b *Bucket) turn(ctx context.Context, from, until time.Time) bool {
 	for {
 		now := time.Now()
-		if ctx.Err() != nil || now.After(until) || b.demand() == 0 {
+		gone := now.After(until) && !faultpoint.Seeded(faultpoint.PermitsNeverExpire)
+		if gone || ctx.Err() != nil || !b.wanted(from) {
 			return false
+		}
+		if wait := max(from.Sub(now), 0); wait > 0 {
+			pause(ctx, wait, nil)
+			continue
 		}
 		if wait := b.expire(now); wait > 0 {
 			pause(ctx, wait, b.spent)
@@ -237,7 +269,7 @@ func (b *Bucket) turn(ctx context.Context, until time.Time) bool {
 			return true
 		}
 		missing := 1 - b.limiter.TokensAt(now)
-		pause(ctx, max(time.Duration(missing/float64(b.limiter.Limit())*float64(time.Second)), time.Microsecond), nil)
+		pause(ctx, max(seconds(missing/float64(b.limiter.Limit())), time.Microsecond), nil)
 	}
 }
 
@@ -252,22 +284,8 @@ func pause(ctx context.Context, d time.Duration, early <-chan struct{}) {
 	}
 }
 
-// expire drops the unspent permits that are too old; it returns 0 when there is
-// room, else the time until the next one expires.
-func (b *Bucket) expire(now time.Time) time.Duration {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for len(b.unspent) > 0 && now.Sub(b.unspent[0].at) > permitLife {
-		b.unspent = b.unspent[1:]
-	}
-	if len(b.unspent) < maxUnspent {
-		return 0
-	}
-	return permitLife - now.Sub(b.unspent[0].at) + time.Nanosecond
-}
-
 // grant gives the next permit to whoever has waited longest.
-func (b *Bucket) grant(perSecond float64) {
+func (b *Bucket) grant(lease Lease, i int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.waiting) == 0 {
@@ -275,17 +293,17 @@ func (b *Bucket) grant(perSecond float64) {
 	}
 	p := b.waiting[0]
 	b.waiting = b.waiting[1:]
-	p.at = time.Now()
+	p.until = lease.spendable(i, time.Now())
 	b.unspent = append(b.unspent, p)
-	b.granted(p.at.Sub(p.since), perSecond)
+	b.cfg.Granted(time.Since(p.since), lease.Rate)
 	close(p.grant)
 }
 
-// demand is how many wait.
-func (b *Bucket) demand() int {
+// wanted tells whether a permit is waited for, and one that is due then not stopped.
+func (b *Bucket) wanted(due time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.waiting)
+	return len(b.waiting) > 0 && !due.Before(b.stopped)
 }
 
 func signal(c chan struct{}) {

@@ -17,7 +17,7 @@ func TestUseAndPace(t *testing.T) {
 		t.Run(fmt.Sprint(perSecond), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := &grants{}
-				b, stop := started(steady{perSecond}, g.note)
+				b, stop := started(NewLocal(perSecond), g.note)
 				ctx, cancel := context.WithCancel(t.Context())
 				all := workers(ctx, b, 32)
 				length := max(10*time.Second, time.Duration(1000/perSecond*float64(time.Second)))
@@ -65,7 +65,7 @@ func TestWindowBound(t *testing.T) {
 			g := &grants{}
 			running := make(chan struct{}, 1)
 			running <- struct{}{}
-			b, stop := started(freezable{steady{perSecond}, running}, g.note)
+			b, stop := started(freezable{NewLocal(perSecond), running}, g.note)
 			ctx, cancel := context.WithCancel(context.Background())
 			var all sync.WaitGroup
 			for _, step := range plan {
@@ -107,14 +107,14 @@ func TestWindowBound(t *testing.T) {
 
 // freezable stops the dispatcher, whenever it wants a lease, while running is empty.
 type freezable struct {
-	steady
+	*Local
 
 	running chan struct{}
 }
 
 func (f freezable) Lease(ctx context.Context, want int) (Lease, error) {
 	f.running <- <-f.running
-	return f.steady.Lease(ctx, want)
+	return f.Local.Lease(ctx, want)
 }
 
 // TestFrozenWhilePaced: a dispatcher that stood still while it waited for a token
@@ -122,7 +122,7 @@ func (f freezable) Lease(ctx context.Context, want int) (Lease, error) {
 func TestFrozenWhilePaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
-		b := NewBucket(steady{1000}, func(time.Duration, float64) {})
+		b := NewBucket(Config{Lessor: NewLocal(1000), Granted: func(time.Duration, float64) {}})
 		b.limiter.SetLimitAt(now, 998)
 		b.limiter.SetBurstAt(now, 10)
 		pass(t, time.Second)
@@ -131,12 +131,12 @@ func TestFrozenWhilePaced(t *testing.T) {
 		all := workers(ctx, b, 40) // served by nobody: the dispatcher's steps are taken here
 		synctest.Wait()
 		for range 10 {
-			if !b.turn(ctx, now.Add(time.Hour)) {
+			if !b.turn(ctx, now, now.Add(time.Hour)) {
 				t.Fatal("no turn")
 			}
 		}
 		woken := make(chan bool)
-		go func() { woken <- b.turn(ctx, now.Add(time.Hour)) }()
+		go func() { woken <- b.turn(ctx, now, now.Add(time.Hour)) }()
 		synctest.Wait()
 		if tokens := b.limiter.Tokens(); tokens < 0 {
 			t.Errorf("%v tokens while waiting for one: it was booked ahead", tokens)
@@ -152,7 +152,7 @@ func TestFrozenWhilePaced(t *testing.T) {
 func TestIdleSavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &grants{}
-		b, stop := started(steady{1000}, g.note)
+		b, stop := started(NewLocal(1000), g.note)
 		defer stop()
 		pass(t, time.Hour)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -171,7 +171,7 @@ func TestIdleSavesNothing(t *testing.T) {
 
 func TestOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, stop := started(steady{25}, func(time.Duration, float64) {})
+		b, stop := started(NewLocal(25), func(time.Duration, float64) {})
 		defer stop()
 		var mu sync.Mutex
 		var order []int
@@ -207,7 +207,7 @@ func TestOrder(t *testing.T) {
 // second.
 func TestNobodyStarves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, stop := started(steady{1000}, func(time.Duration, float64) {})
+		b, stop := started(NewLocal(1000), func(time.Duration, float64) {})
 		defer stop()
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -233,7 +233,7 @@ func TestNobodyStarves(t *testing.T) {
 func TestCancelledTakeNoPermit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &grants{}
-		b, stop := started(steady{1}, g.note)
+		b, stop := started(NewLocal(1), g.note)
 		defer stop()
 		first, err := b.Take(t.Context())
 		if err != nil {
@@ -282,7 +282,7 @@ func TestCancelledTakeNoPermit(t *testing.T) {
 // comes next.
 func TestLastOneLeavesWhilePaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, stop := started(steady{1}, func(time.Duration, float64) {})
+		b, stop := started(NewLocal(1), func(time.Duration, float64) {})
 		defer stop()
 		p, err := b.Take(t.Context())
 		if err != nil {

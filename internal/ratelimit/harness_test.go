@@ -8,16 +8,6 @@ import (
 	"time"
 )
 
-// steady is a lessor with one rate for ever.
-type steady struct{ rate float64 }
-
-func (s steady) Lease(ctx context.Context, want int) (Lease, error) {
-	slot := max(localLease, time.Duration(float64(time.Second)/s.rate))
-	return Lease{Permits: min(want, max(1, int(s.rate*slot.Seconds()))), Rate: s.rate, Until: time.Now().Add(2 * slot)}, ctx.Err()
-}
-
-func (steady) Throttled(time.Time, time.Duration) {}
-
 // grants records when permits were granted. It is only used in a bubble.
 type grants struct {
 	mu sync.Mutex
@@ -67,7 +57,7 @@ func bound(perSecond float64, window time.Duration) int {
 // within a bubble: start a bucket that stops with the test's function.
 func started(lessor Lessor, granted func(time.Duration, float64)) (*Bucket, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
-	b := NewBucket(lessor, granted)
+	b := NewBucket(Config{Lessor: lessor, Granted: granted})
 	go b.Run(ctx)
 	return b, cancel
 }

@@ -15,14 +15,14 @@ import (
 // it, and returns the time at which the next one begins.
 func interval(l *Local, now time.Time, refusals int) time.Time {
 	for i := range 6 {
-		at := now.Add(time.Duration(i) * localLease)
+		at := now.Add(time.Duration(i) * slotLength)
 		l.lease(at, 1000)
 		for range refusals / 6 {
 			l.Throttled(at, 0)
 		}
 	}
 	for range refusals % 6 {
-		l.Throttled(now.Add(5*localLease), 0)
+		l.Throttled(now.Add(5*slotLength), 0)
 	}
 	return now.Add(adjustEvery)
 }
@@ -65,20 +65,23 @@ func TestLocalCuts(t *testing.T) {
 func TestLocalTakesABreath(t *testing.T) {
 	l := NewLocal(1000)
 	now := time.Unix(0, 0)
-	l.lease(now, 1)
-	l.Throttled(now, 0)
-	if _, wait := l.lease(now, 1); wait != breath {
-		t.Errorf("paused for %v after a refusal, want %v", wait, breath)
+	gap := func() time.Duration {
+		before := l.schedule.Next
+		l.Throttled(now, 0)
+		lease, _ := l.lease(now, 1)
+		return lease.From.Sub(later(before, now))
+	}
+	l.lease(now, 20) // until 20 ms from now
+	if got := gap(); got != breath {
+		t.Errorf("a gap of %v after a refusal, want %v", got, breath)
 	}
 	now = now.Add(breath)
-	l.Throttled(now, 0)
-	if _, wait := l.lease(now, 1); wait != 0 {
-		t.Errorf("paused for %v within a round trip of the last breath", wait)
+	if got := gap(); got != 0 {
+		t.Errorf("a gap of %v within a round trip of the last breath", got)
 	}
 	now = now.Add(breathEvery)
-	l.Throttled(now, 0)
-	if _, wait := l.lease(now, 1); wait != breath {
-		t.Errorf("paused for %v a round trip later, want %v", wait, breath)
+	if got := gap(); got != breath {
+		t.Errorf("a gap of %v a round trip later, want %v", got, breath)
 	}
 }
 
@@ -124,7 +127,7 @@ func TestLocalForgetsTheCeiling(t *testing.T) {
 func TestLocalHoldsAndRecovers(t *testing.T) {
 	l := NewLocal(1000)
 	now := interval(l, time.Unix(0, 0), 300)
-	last := now.Add(-localLease) // of the refusals
+	last := now.Add(-slotLength) // of the refusals
 	for now.Before(last.Add(holdFor)) {
 		now = interval(l, now, 0)
 		if l.Rate() != 500 {
@@ -158,7 +161,7 @@ func TestLocalHoldIsNotRecovery(t *testing.T) {
 	l := NewLocal(1000)
 	now := interval(l, time.Unix(0, 0), 300)
 	l.lease(now, 1) // halves
-	held := now.Add(-localLease).Add(holdFor)
+	held := now.Add(-slotLength).Add(holdFor)
 	l.lease(held.Add(adjustEvery), 1)
 	if got := l.Rate(); math.Abs(got-505) > 1e-6 {
 		t.Errorf("rate %v one step after the hold, want 505", got)
@@ -184,10 +187,11 @@ func TestLocalRetryAfter(t *testing.T) {
 				began := time.Now()
 				l.Throttled(began, c.after)
 				l.Throttled(began, time.Millisecond) // a shorter one does not shorten it
-				if _, err := l.Lease(t.Context(), 1); err != nil {
+				lease, err := l.Lease(t.Context(), 1)
+				if err != nil {
 					t.Fatal(err)
 				}
-				if waited := time.Since(began); waited != max(c.want, time.Millisecond) {
+				if waited := lease.From.Sub(began); waited != c.want {
 					t.Errorf("paused for %v, want %v", waited, c.want)
 				}
 			})
@@ -226,7 +230,7 @@ func TestLocalBounds(t *testing.T) {
 			if wait > MaxPause {
 				r.Fatalf("paused for %v", wait)
 			}
-			if wait == 0 && (lease.Permits < 1 || lease.Permits > want || lease.Rate != l.Rate() || !lease.Until.After(now)) {
+			if wait == 0 && (lease.Permits < 1 || lease.Permits > want || lease.Rate != l.Rate() || lease.until(0).Before(now)) {
 				r.Fatalf("lease %+v for %d at rate %v", lease, want, l.Rate())
 			}
 			if rate := l.Rate(); rate > configured || rate < min(leastRate, configured) {
@@ -251,7 +255,7 @@ func TestBucketPauses(t *testing.T) {
 		pass(t, MaxPause+time.Second)
 		cancel()
 		all.Wait()
-		if n := g.within(refused.Add(2*localLease), MaxPause-2*localLease); n != 0 {
+		if n := g.within(refused.Add(2*slotLength), MaxPause-2*slotLength); n != 0 {
 			t.Errorf("%d permits during the pause", n)
 		}
 		if n := g.within(refused.Add(MaxPause), time.Second); n < 900 {

@@ -93,7 +93,7 @@ func TestStrictServer(t *testing.T) {
 		t.Run(c.jitter.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server := newStrict(1000, 20)
-				b, stop := started(steady{1000}, func(time.Duration, float64) {})
+				b, stop := started(NewLocal(1000), func(time.Duration, float64) {})
 				ctx, cancel := context.WithCancel(t.Context())
 				all := serve(ctx, b, server, c.jitter, func(bool) {})
 				pass(t, 30*time.Second+80*time.Millisecond)

@@ -1,0 +1,78 @@
+package ratelimit
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// maxBurst is the most permits that are granted at once: what the dispatcher
+	// has to catch up with after a late wake-up.
+	maxBurst = 10
+
+	// slotLength is how long a lease lasts at the rate in force: short, so that a
+	// change of the rate takes effect soon and demand moves between replicas.
+	slotLength = 50 * time.Millisecond
+
+	// maxAhead is how far ahead of now a slot may begin. It bounds what is leased and
+	// not spent, of all replicas together, and what a pause comes too late for.
+	maxAhead = 400 * time.Millisecond
+)
+
+// schedule is what all who share a rate agree on: when the next permit is due, and
+// the rate in force. Every permit has a time of its own, 1/(rate × Margin) after the
+// one before, and may be granted from then on until the lateness after: so any window
+// of time holds rate × Margin × (window + lateness) permits and one, whoever grants
+// them.
+type schedule struct {
+	stepDown
+
+	Next   time.Time `json:"next"`   // theoretical arrival time of the next permit
+	Paused time.Time `json:"paused"` // no permits before: a Retry-After
+}
+
+func newSchedule(perSecond float64) schedule { return schedule{stepDown: newStepDown(perSecond)} }
+
+// lease takes up to want permits from the schedule, of a slot of the length at the
+// most, that can be spent from now+lead on. It reports how long to wait where the
+// next one is due too far ahead.
+func (s *schedule) lease(now time.Time, want int, lead, length time.Duration) (lease Lease, wait time.Duration) {
+	s.adjust(now)
+	// Half of the lateness is credit for what nobody asked for in time; the other half
+	// is left for the way to whoever spends it.
+	from := later(later(s.Next, s.Paused), now.Add(lead-lateness(s.Rate)/2))
+	if ahead := from.Sub(now); ahead > maxAhead {
+		return Lease{}, ahead - maxAhead
+	}
+	permits := min(want, max(1, int(s.Rate*length.Seconds())))
+	if permits <= 0 {
+		return Lease{}, 0
+	}
+	s.Leased += permits
+	lease = Lease{Permits: permits, Rate: s.Rate, From: from}
+	s.Next = lease.slot(permits)
+	return lease, 0
+}
+
+// refused tells of refusals, and of a pause that Stripe asked for, 0 without one.
+func (s *schedule) refused(now time.Time, refusals int, retryAfter time.Duration) {
+	breathe := s.refuse(now, refusals)
+	if retryAfter > 0 {
+		s.Paused = later(s.Paused, now.Add(min(retryAfter, MaxPause)))
+	} else if breathe {
+		s.Next = later(s.Next, now).Add(breath)
+	}
+}
+
+// burst is how many permits may be granted at once at a rate.
+func burst(perSecond float64) int {
+	return int(math.Max(1, math.Min(maxBurst, perSecond/100)))
+}
+
+// lateness is how long after its time a permit may still be granted: a burst's worth.
+func lateness(perSecond float64) time.Duration { return seconds(float64(burst(perSecond)) / perSecond) }
+
+// seconds is that many, at most a day: a rate may be next to nothing.
+func seconds(s float64) time.Duration {
+	return time.Duration(min(s, 86400) * float64(time.Second))
+}
