@@ -85,7 +85,8 @@ func report(p *process, err error) int {
 		return 0
 	}
 	if _, silent := errors.AsType[*silentError](err); !silent {
-		_, _ = fmt.Fprintf(p.Err, "meterworker: error: %s\n", err)
+		// Names of files, words of servers and what stands in a file of settings may be in it.
+		_, _ = fmt.Fprintf(p.Err, "meterworker: error: %s\n", escapeLines(err.Error()))
 	}
 	var coder interface{ ExitCode() int }
 	if errors.As(err, &coder) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -143,19 +144,31 @@ func printYAML(w io.Writer, settings []setting) error {
 		if s.Secret || s.Text == "" {
 			continue
 		}
-		mapping.Content = append(mapping.Content,
-			&yaml.Node{Kind: yaml.ScalarNode, Value: s.Name},
-			&yaml.Node{Kind: yaml.ScalarNode, Value: s.shown(), LineComment: string(s.Origin)})
+		value := &yaml.Node{Kind: yaml.ScalarNode, Value: s.shown(), LineComment: string(s.Origin)}
+		if strings.ContainsFunc(value.Value, func(r rune) bool { return !visible(r) }) {
+			value.Style = yaml.DoubleQuotedStyle // in which the escapes below are YAML's own
+		}
+		mapping.Content = append(mapping.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: s.Name}, value)
 	}
-	encoder := yaml.NewEncoder(w)
-	return errors.Join(encoder.Encode(mapping), encoder.Close())
+	var b bytes.Buffer
+	encoder := yaml.NewEncoder(&b)
+	if err := errors.Join(encoder.Encode(mapping), encoder.Close()); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, escapeLines(b.String()))
+	return err
 }
 
 func writeJSON(w io.Writer, v any) error {
-	encoder := json.NewEncoder(w)
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode(v)
+	if err := encoder.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(escapeJSON(b.Bytes()))
+	return err
 }
 
 // ConfigDocsCmd prints the reference page.

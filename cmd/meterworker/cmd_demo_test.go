@@ -102,8 +102,8 @@ func TestDemoBalancesWithSeveralWorkers(t *testing.T) {
 	}
 	served := 0
 	for _, worker := range d.stage.daemons {
-		if worker.cfg.Rate > demoRate/3+1 {
-			t.Errorf("a worker of three has the rate %v", worker.cfg.Rate)
+		if worker.cfg.Rate != demoRate {
+			t.Errorf("a worker of three has the rate %v, want all of the account's", worker.cfg.Rate)
 		}
 		if settledBy(t, worker) > 0 {
 			served++

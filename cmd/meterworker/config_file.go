@@ -17,9 +17,13 @@ const longestFile = 1 << 20
 // readSettingsFile reads a YAML file of settings into texts by name. What is
 // wrong with single keys comes back as problems, all of them at once.
 func readSettingsFile(path string, known []definition) (map[string]string, []problem) {
+	const readable = "name a readable YAML file, or leave --config out"
+	if detail := unreadable(path); detail != "" {
+		return nil, []problem{fileProblem(path, detail, readable)}
+	}
 	content, err := readBounded(path)
 	if err != nil {
-		return nil, []problem{fileProblem(path, withoutPath(err), "name a readable YAML file, or leave --config out")}
+		return nil, []problem{fileProblem(path, withoutPath(err), readable)}
 	}
 	pairs, err := settingsNodes(content)
 	if err != nil {

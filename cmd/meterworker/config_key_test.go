@@ -37,6 +37,7 @@ func TestKeyFiles(t *testing.T) {
 		{"directory", t.TempDir(), "not a regular file"},
 		{"FIFO", fifo(t), "not a regular file"},
 		{"missing", "/does/not/exist", "no such file"},
+		{"unreadable", loop(t), "too many levels of symbolic links"},
 		{"byte order mark", write(t, "\ufeffsk_live_"+hidden), "byte order mark"},
 		{"two lines", write(t, "sk_live_"+hidden+"\nsk_live_"+hidden+"\n"), "line break"},
 		{"too long", write(t, strings.Repeat("x", 5000)), "no key"},
@@ -139,6 +140,18 @@ func TestConfigNeverPrintsItsSecrets(t *testing.T) {
 	for _, text := range texts {
 		if strings.Contains(text, hidden) {
 			t.Errorf("a secret is shown in %.200s", text)
+		}
+	}
+}
+
+func TestShortMemoryIsWarnedOf(t *testing.T) {
+	for window, want := range map[string]int{"167h59m": 1, "168h": 0, "864h": 0} {
+		result, problems := load(t, environment{"STRIPE_API_KEY": testKey, "METERWORKER_DEDUP_WINDOW": window})
+		if problems != nil {
+			t.Fatal(problems)
+		}
+		if len(result.Warnings) != want {
+			t.Errorf("%s: warnings %q, want %d", window, result.Warnings, want)
 		}
 	}
 }

@@ -138,10 +138,13 @@ func TestGoodFiles(t *testing.T) {
 }
 
 func TestUnreadableFile(t *testing.T) {
-	for _, path := range []string{"/does/not/exist", t.TempDir(), ""} {
+	for path, want := range map[string]string{
+		"/does/not/exist": "no such file", t.TempDir(): "directory", "": "no such file", loop(t): "too many levels",
+		"/dev/zero": "device", fifo(t): "FIFO", // which nobody will ever write to
+	} {
 		_, problems := gather(map[string]string{"config": path}, nil)
-		if len(problems) != 1 || problems[0].Setting != "--config" || problems[0].Remedy == "" {
-			t.Errorf("--config=%q: %v, want one problem", path, problems)
+		if len(problems) != 1 || problems[0].Setting != "--config" || problems[0].Remedy == "" || !strings.Contains(problems[0].Detail, want) {
+			t.Errorf("--config=%q: %v, want one problem with %q", path, problems, want)
 		}
 	}
 }

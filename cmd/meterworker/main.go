@@ -28,18 +28,19 @@ const (
 
 // CLI is the root of the commands, in the order of the help text.
 type CLI struct {
-	Run         RunCmd         `cmd:"" group:"operate" help:"Deliver usage from NATS JetStream to Stripe: the daemon."`
-	Demo        DemoCmd        `cmd:"" group:"operate" help:"See it all work, without a key or a network: traffic, faults, and the books at the end."`
-	Config      ConfigCmd      `cmd:"" group:"operate" help:"Check or print the configuration."`
-	Healthcheck HealthcheckCmd `cmd:"" group:"operate" help:"Ask a running worker whether it is ready, for container probes."`
-	Publish     PublishCmd     `cmd:"" group:"operate" help:"Store usage events: one from flags, or JSON lines from standard input."`
-	Pause       PauseCmd       `cmd:"" group:"operate" help:"Stop the whole fleet's fetching; usage goes on being stored."`
-	Resume      ResumeCmd      `cmd:"" group:"operate" help:"End a pause, or let a halted worker try again."`
-	Dlq         DLQCmd         `cmd:"" group:"operate" help:"List, show and replay dead letters."`
-	Schema      SchemaCmd      `cmd:"" group:"tools" help:"Print the JSON Schema of the message body, or the AsyncAPI document."`
-	Simulate    SimulateCmd    `cmd:"" group:"tools" help:"Run the simulated Stripe as a server."`
-	Completion  CompletionCmd  `cmd:"" group:"tools" help:"Print a completion script for a shell."`
-	Version     VersionCmd     `cmd:"" group:"tools" help:"Print the version of this program."`
+	Run         RunCmd            `cmd:"" group:"operate" help:"Deliver usage from NATS JetStream to Stripe: the daemon."`
+	Demo        DemoCmd           `cmd:"" group:"operate" help:"See it all work, without a key or a network: traffic, faults, and the books at the end."`
+	Config      ConfigCmd         `cmd:"" group:"operate" help:"Check or print the configuration."`
+	Healthcheck HealthcheckCmd    `cmd:"" group:"operate" help:"Ask a running worker whether it is ready, for container probes."`
+	Publish     PublishCmd        `cmd:"" group:"operate" help:"Store usage events: one from flags, or JSON lines from standard input."`
+	Pause       PauseCmd          `cmd:"" group:"operate" help:"Stop the whole fleet's fetching; usage goes on being stored."`
+	Resume      ResumeCmd         `cmd:"" group:"operate" help:"End a pause, or let a halted worker try again."`
+	Accept      AcceptRestoredCmd `cmd:"" name:"accept-restored" group:"operate" help:"Declare that streams which were restored or made anew may be worked with."`
+	Dlq         DLQCmd            `cmd:"" group:"operate" help:"List, show and replay dead letters."`
+	Schema      SchemaCmd         `cmd:"" group:"tools" help:"Print the JSON Schema of the message body, or the AsyncAPI document."`
+	Simulate    SimulateCmd       `cmd:"" group:"tools" help:"Run the simulated Stripe as a server."`
+	Completion  CompletionCmd     `cmd:"" group:"tools" help:"Print a completion script for a shell."`
+	Version     VersionCmd        `cmd:"" group:"tools" help:"Print the version of this program."`
 }
 
 // Help is the text below the one-line description.

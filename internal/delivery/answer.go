@@ -78,6 +78,7 @@ type Answer struct {
 	Detail      string        // for people: Stripe's message or the transport's error; no secrets, bounded
 	RequestID   string        // Stripe's Request-Id
 	RetryAfter  time.Duration // 0 without one; at most 300 s
+	Date        time.Time     // when the answer was written, by the clock of who answered, in whole seconds; zero without one
 	ShouldRetry Retry
 	Replayed    bool // Idempotent-Replayed: a stored answer, not a new execution
 }

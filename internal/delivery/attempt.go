@@ -225,5 +225,5 @@ func (d *delivery) cite(a Answer) {
 }
 
 func (d *delivery) idempotencyKey() string {
-	return fmt.Sprintf("mw-%s-%s-%d-%d", d.w.cfg.Epoch, d.journal.Life(), d.message.Sequence(), d.keyNo)
+	return fmt.Sprintf("mw-%s-%s-%d-%d.%d", d.w.cfg.Epoch, d.journal.Life(), d.message.Sequence(), d.hand, d.keyNo)
 }

@@ -125,8 +125,9 @@ func (b *breaker) tripped(now time.Time) bool {
 	if b.few() && 2*whole.unreached < whole.failures {
 		return false
 	}
+	soon := b.recent.sum(now, tripSoon)
 	inARow := b.streak >= tripStreak && now.Sub(b.since) >= tripFor
-	return inARow || whole.mostlyFailed() || b.recent.sum(now, tripSoon).mostlyFailed()
+	return inARow || whole.mostlyFailed() || soon.mostlyFailed()
 }
 
 // few reports whether so few lanes have failed that it may be their own fault.
@@ -166,7 +167,7 @@ type tally struct {
 	codes                        map[string]int // refusals by permanent code
 }
 
-func (t tally) mostlyFailed() bool {
+func (t *tally) mostlyFailed() bool {
 	return t.results >= tripResults && float64(t.failures) >= tripShare*float64(t.results)
 }
 

@@ -83,7 +83,8 @@ func TestBreakerBuriesFew(t *testing.T) {
 		b := newBreaker()
 		at := time.Unix(1_800_000_000, 0)
 		bury := func() (buried int) {
-			for ; b.mayBury(); buried++ {
+			for b.mayBury() {
+				buried++
 			}
 			return buried
 		}

@@ -43,6 +43,7 @@ type Gate struct {
 	rampAt   time.Time
 	refusing string // the permanent code of the halt that is being tried
 	trials   trials
+	down     bool // an outage was not over when the worker was halted
 
 	proof      chan struct{} // capacity 1: held by the attempt that is made alone
 	due        int           // healthy answers in a row before attempts go beside each other; 0: they do

@@ -139,9 +139,17 @@ func serverFaults() []row {
 func delays() []row {
 	var rows []row
 	for _, d := range []struct{ value, decision string }{
-		{"0", "again"}, {"-1", "again"}, {"7", "again in 7s"}, {"300", "again in 5m0s"}, {"1000000000", "again in 5m0s"}, {"1e9", "again"},
-		{"99999999999999999999", "again in 5m0s"}, {"soon", "again"}, {"NaN", "again"},
-		{time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat), "again"}, {time.Now().Add(time.Hour).UTC().Format(http.TimeFormat), "again in 5m0s"},
+		{"0", "again"},
+		{"-1", "again"},
+		{"7", "again in 7s"},
+		{"300", "again in 5m0s"},
+		{"1000000000", "again in 5m0s"},
+		{"1e9", "again"},
+		{"99999999999999999999", "again in 5m0s"},
+		{"soon", "again"},
+		{"NaN", "again"},
+		{time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat), "again"},
+		{time.Now().Add(time.Hour).UTC().Format(http.TimeFormat), "again in 5m0s"},
 		{"Fri, 31 Dec 9999 23:59:59 GMT", "again in 5m0s"},
 	} {
 		rows = append(rows, row{"429 with Retry-After " + d.value, http1("429 Too Many Requests", "", "Retry-After: "+d.value), delivery.Throttled, d.decision, d.decision})

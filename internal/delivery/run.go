@@ -46,9 +46,10 @@ type delivery struct {
 	spent  int               // attempts that Stripe failed on
 	streak int               // answers in a row of the last class
 	last   Class
-	keyNo  int  // part of the Idempotency-Key: counts HTTP error answers
-	halted bool // the last attempt has halted the worker
-	left   bool // out of our hands: nothing more may be done
+	hand   uint64 // part of the Idempotency-Key: a message that was handed back and comes again must not meet the answers of last time
+	keyNo  int    // the same: counts HTTP error answers
+	halted bool   // the last attempt has halted the worker
+	left   bool   // out of our hands: nothing more may be done
 }
 
 // run takes the message through the steps and settles it. stop ends waiting, cut

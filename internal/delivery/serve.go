@@ -40,7 +40,8 @@ type Worker struct {
 	log     *zap.Logger
 	ahead   chan struct{}
 
-	warned atomic.Int64 // Unix seconds of the last warning about a long identifier
+	warned atomic.Int64  // Unix seconds of the last warning about a long identifier
+	hands  atomic.Uint64 // messages that were accepted; tells apart the times that one was
 }
 
 // Parts are what a worker is made of.
@@ -153,7 +154,7 @@ func (s *serving) rest(stop context.Context, err error) {
 
 // accept puts the message into its lane, or hands it back when the lane is full.
 func (s *serving) accept(stop, cut context.Context, m Message, done func()) {
-	d := &delivery{w: s.Worker, journal: s.Journal, places: s.places, message: m}
+	d := &delivery{w: s.Worker, journal: s.Journal, places: s.places, message: m, hand: s.hands.Add(1)}
 	s.places.take()
 	s.inHand.Add(1)
 	leave := func() {

@@ -78,10 +78,21 @@ func (g *Gate) Resume() {
 	switch g.state {
 	case StateHalted:
 		g.refusing = ""
-		g.become(StateClosed, "")
+		g.goOn()
 	case StateOpen:
 		g.try()
 	}
+}
+
+// goOn is where a halt leads when it ends. An outage that was not over is not over now:
+// closed, the gate would let as many events be buried as at its onset.
+func (g *Gate) goOn() {
+	if g.down {
+		g.down = false
+		g.try()
+		return
+	}
+	g.become(StateClosed, "")
 }
 
 // Recovered tells that another worker has found Stripe to be back, so that this one
@@ -101,6 +112,7 @@ func (g *Gate) halt(pass Pass, reason string) bool {
 	}
 	if g.state != StateHalted {
 		g.due = max(g.due, 1)
+		g.down = g.state != StateClosed
 		g.become(StateHalted, reason)
 	}
 	return true

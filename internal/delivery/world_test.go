@@ -34,6 +34,7 @@ type world struct {
 	trace  []string
 	faults map[string]fault
 	crash  crash
+	nap    crash // of 30 h, at one effect
 	lives  int
 
 	cfg    Config
@@ -146,9 +147,16 @@ func (l *life) do(name string, effect func()) error {
 	delete(l.w.faults, name)
 	l.dead = crashes
 	performed := !crashes && !faulty || crashes && l.w.crash.performed || faulty && f.performed
+	naps := l.w.nap.at == len(l.w.trace)
 	l.w.mu.Unlock()
+	if naps && !l.w.nap.performed {
+		pass(nap)
+	}
 	if performed {
 		effect()
+	}
+	if naps && l.w.nap.performed {
+		pass(nap)
 	}
 	if crashes {
 		l.die()

@@ -92,6 +92,15 @@
 // ours disagree, the earlier stamp counts. A virtual machine that is paused with
 // both its clocks is not covered; nobody inside can tell.
 //
+// With one wrong clock of the three (server, writer, reader) no attempt is taken for
+// younger than it is; two that are wrong alike outvote the third.
+//
+// # Lost records
+//
+// Where the stream itself is not what it was, the store answers [ErrBroken] and the
+// partition ends. What a person then declares to be lost comes with the next claim: see
+// [Span].
+//
 // # Forgetting
 //
 // Intents are purged, from the oldest on, up to the first message with an entry

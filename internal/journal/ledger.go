@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/meterworker/meterworker/internal/faultpoint"
 )
 
 type delivery struct {
@@ -85,6 +87,9 @@ func (l *Ledger) buried(sequence, body uint64) bool {
 }
 
 func (l *Ledger) delivery(key uint64) (delivery, bool) {
+	if faultpoint.Seeded(faultpoint.NoLedger) {
+		return delivery{}, false
+	}
 	for _, day := range slices.Backward(l.days) {
 		if d, ok := day.delivered[key]; ok {
 			return d, true
@@ -107,7 +112,8 @@ func (l *Ledger) unknowns(q Question, now time.Time) Known {
 		if forgiven(a, q) {
 			continue
 		}
-		if !known.Unknown || a.at.Older(known.Oldest, now) {
+		older := a.at.Older(known.Oldest, now) != faultpoint.Seeded(faultpoint.NewestT0)
+		if !known.Unknown || older {
 			known.Oldest = a.at
 		}
 		known.Unknown = true
@@ -166,7 +172,7 @@ func (l *Ledger) remember(e Entry, recorded time.Time) {
 	attempts := l.unknown[e.Key]
 	for i := range attempts {
 		if attempts[i].sequence == e.Sequence {
-			if t0.Before(attempts[i].stamp) {
+			if t0.Before(attempts[i].stamp) != faultpoint.Seeded(faultpoint.NewestT0) {
 				attempts[i].stamp, attempts[i].at = t0, l.moment(t0)
 			}
 			return

@@ -49,6 +49,7 @@ func (d *DeadLetters) store(ctx context.Context, m *nats.Msg, id string) error {
 	case ack.Stream != DLQStream: // it had to be asked for in a header, which would stay on the letter
 		return fmt.Errorf("stream %s took it instead of %s", ack.Stream, DLQStream)
 	}
+	d.streams.heard.raise(DLQStream, ack.Sequence)
 	return faultpoint.At(faultpoint.LetterStored)
 }
 

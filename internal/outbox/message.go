@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 
 	"github.com/meterworker/meterworker/internal/faultpoint"
 )
@@ -19,8 +19,8 @@ type Message struct {
 	body      []byte
 	headers   map[string][]string
 
-	raw   jetstream.Msg // latest copy; guarded by partition.mu
-	since time.Time     // last sign of life to the server; guarded by partition.mu
+	raw   *nats.Msg // latest copy; guarded by partition.mu
+	since time.Time // last sign of life to the server; guarded by partition.mu
 }
 
 // Sequence is the message's number: the one in USAGE, and more from a restored copy

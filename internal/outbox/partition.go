@@ -57,19 +57,16 @@ func (s *Streams) reopen(ctx context.Context, number int) (jetstream.Consumer, e
 // pull is over: n came, or a second has passed. It is not cut short: what the
 // server has sent is handed out.
 func (p *Partition) Fetch(n int, each func(*Message)) error {
-	batch, err := p.consumer.Fetch(n, jetstream.FetchMaxWait(fetchWait))
-	if err != nil {
-		return fmt.Errorf("pull partition %d: %w", p.number, err)
-	}
-	for raw := range batch.Messages() {
+	err := p.pull(n, func(raw *nats.Msg) error {
 		if err := faultpoint.At(faultpoint.Fetched); err != nil {
-			return fmt.Errorf("pull partition %d: %w", p.number, err)
+			return err
 		}
 		if m := p.take(raw); m != nil {
 			each(m)
 		}
-	}
-	if err := batch.Error(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("pull partition %d: %w", p.number, p.explain(err))
 	}
 	return nil
@@ -88,11 +85,12 @@ func (p *Partition) explain(err error) error {
 }
 
 // take returns the message, or nil for a copy of one that is held already.
-func (p *Partition) take(raw jetstream.Msg) *Message {
+func (p *Partition) take(raw *nats.Msg) *Message {
 	meta, err := raw.Metadata()
 	if err != nil {
 		return nil // not a JetStream delivery; nothing to settle
 	}
+	p.streams.heard.raise(UsageStream, meta.Sequence.Stream)
 	sequence := p.streams.logical(meta.Sequence.Stream)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -102,14 +100,14 @@ func (p *Partition) take(raw jetstream.Msg) *Message {
 	}
 	m := &Message{
 		partition: p, raw: raw, since: time.Now(),
-		subject: published(raw.Subject()), sequence: sequence,
-		storedAt: meta.Timestamp, body: raw.Data(), headers: raw.Headers(),
+		subject: published(raw.Subject), sequence: sequence,
+		storedAt: meta.Timestamp, body: raw.Data, headers: raw.Header,
 	}
 	p.held[m.sequence] = m
 	return m
 }
 
-func (p *Partition) release(m *Message) jetstream.Msg {
+func (p *Partition) release(m *Message) *nats.Msg {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.held[m.sequence] == m {
@@ -142,10 +140,10 @@ func (p *Partition) KeepAlive(ctx context.Context) {
 	}
 }
 
-func (p *Partition) due(now time.Time) []jetstream.Msg {
+func (p *Partition) due(now time.Time) []*nats.Msg {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var due []jetstream.Msg
+	var due []*nats.Msg
 	for _, m := range p.held {
 		if now.Sub(m.since) >= p.ackWait/3 {
 			m.since = now
@@ -175,11 +173,7 @@ func (p *Partition) Backlog(ctx context.Context) (Backlog, error) {
 	if b.Pending+b.Unacked == 0 {
 		return b, nil
 	}
-	oldest, err := p.streams.usage.GetMsg(ctx, b.Floor+1, jetstream.WithGetMsgSubject(partitionSubjects(p.number)))
-	switch {
-	case err == nil:
-		b.Oldest = oldest.Time
-	case !errors.Is(err, jetstream.ErrMsgNotFound):
+	if b.Oldest, err = p.oldest(ctx, b.Floor+1); err != nil {
 		return b, fmt.Errorf("oldest message of partition %d: %w", p.number, err)
 	}
 	return b, nil

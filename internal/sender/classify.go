@@ -64,9 +64,19 @@ func classify(o observation) delivery.Answer {
 	}
 	answer.RequestID = printable(o.header.Get("Request-Id"), maxRequestID)
 	answer.RetryAfter = retryAfter(o.header.Get("Retry-After"), o.at)
+	answer.Date = date(o.header.Get("Date"))
 	answer.ShouldRetry = shouldRetry(o.header.Get("Stripe-Should-Retry"))
 	answer.Replayed = strings.EqualFold(strings.TrimSpace(o.header.Get("Idempotent-Replayed")), "true")
 	return answer
+}
+
+// date is zero where the header is missing or says nothing.
+func date(header string) time.Time {
+	at, err := http.ParseTime(header)
+	if err != nil {
+		return time.Time{}
+	}
+	return at
 }
 
 // reply decodes the body; what is not Stripe's JSON is the zero reply.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/meterworker/meterworker/internal/delivery"
+	"github.com/meterworker/meterworker/internal/faultpoint"
 )
 
 // maxReply bounds a reply's body in bytes: Stripe's are below 2 KiB.
@@ -56,6 +57,7 @@ type exchange struct {
 	due     *time.Timer // bounds the stage it was started for
 	gate    *gatedConn  // nil for HTTP/2
 	aborted error       // why nothing was to be sent
+	ready   time.Time   // when Ready said yes
 }
 
 func newExchange(ctx context.Context, v *V1, attempt delivery.Attempt) *exchange {
@@ -84,9 +86,15 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	x.seen.end = endUnsent // until known better
 	x.due = time.AfterFunc(x.v.timeout, func() { x.cancel(errConnectionDue) })
 	resp, err := x.v.transport.RoundTrip(out)
+	if err == nil && resp.StatusCode/100 == 3 && faultpoint.Seeded(faultpoint.RedirectFollowed) {
+		resp, err = x.follow(resp, out)
+	}
 	if err == nil {
 		x.seen.status, x.seen.header, x.seen.at = resp.StatusCode, resp.Header, time.Now()
 		err = x.readBody(resp)
+	}
+	if err == nil {
+		err = faultpoint.At(faultpoint.Answered)
 	}
 	if err != nil {
 		x.fail(err)
@@ -97,6 +105,18 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 		StatusCode: http.StatusOK, Header: http.Header{}, Request: req,
 		Body: io.NopCloser(strings.NewReader("{}")),
 	}, nil
+}
+
+// follow goes where a redirect leads, as a seeded bug.
+func (x *exchange) follow(resp *http.Response, out *http.Request) (*http.Response, error) {
+	_ = resp.Body.Close() // nothing of it is read
+	to, err := resp.Location()
+	if err != nil {
+		return nil, err
+	}
+	again := out.WithContext(x.ctx) // not traced: else it would be refused as a second connection
+	again.URL, again.Host, again.Body, again.ContentLength = to, to.Host, http.NoBody, 0
+	return x.v.transport.RoundTrip(again)
 }
 
 // prepare takes over stripe-go's request. Without GetBody Go's transport cannot
@@ -126,6 +146,9 @@ func (x *exchange) wroteRequest(httptrace.WroteRequestInfo) {
 	if x.attempt.Written != nil {
 		x.attempt.Written()
 	}
+	if err := faultpoint.At(faultpoint.Written); err != nil {
+		x.cancel(err)
+	}
 }
 
 // readBody records the reply's body. The body of 101 is the bare connection.
@@ -149,8 +172,8 @@ func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	if !x.hold(info.Conn) {
 		return
 	}
-	var err error
-	if x.attempt.Ready != nil {
+	err := faultpoint.At(faultpoint.Connected)
+	if err == nil && x.attempt.Ready != nil {
 		err = x.attempt.Ready(x.ctx)
 	}
 	if err == nil {
@@ -199,7 +222,7 @@ func ownGate(conn net.Conn) *gatedConn {
 func (x *exchange) release() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.stage = released
+	x.stage, x.ready = released, time.Now()
 	x.written = x.gate == nil
 	x.due = time.AfterFunc(x.v.timeout, func() { x.cancel(errAnswerDue) })
 }
@@ -221,11 +244,17 @@ func (x *exchange) abort(err error) {
 func (x *exchange) admit() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.stage != released {
+	if x.stage != released || !x.written && x.stale(time.Now()) {
 		return false
 	}
 	x.written = true
 	return true
+}
+
+// stale reports whether the process was frozen between Ready's word and the first byte,
+// by either clock: the word was about the age of earlier attempts.
+func (x *exchange) stale(now time.Time) bool {
+	return max(now.Sub(x.ready), now.Round(0).Sub(x.ready.Round(0))) > x.v.timeout
 }
 
 // fail ends the exchange without a whole answer. The gate shuts before written

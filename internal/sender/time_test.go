@@ -76,6 +76,7 @@ func TestTimeouts(t *testing.T) {
 		"Ready takes an hour":  {0, after(time.Hour, nil), accept, delivery.Accepted, time.Hour},
 		"Ready refuses late":   {0, after(time.Hour, errNotReady), accept, delivery.NotSent, time.Hour},
 		"nobody reads":         {0, after(0, nil), func(net.Conn) { <-time.After(time.Minute) }, delivery.NoAnswer, bubbleTimeout},
+		"a byte each 10 s":     {0, after(0, nil), drip(10 * time.Second), delivery.NoAnswer, bubbleTimeout},
 		"a byte each 3 s":      {0, after(0, nil), drip(3 * time.Second), delivery.NoAnswer, bubbleTimeout},
 		"a byte each 10 ms":    {0, after(0, nil), drip(10 * time.Millisecond), delivery.Accepted, 1090 * time.Millisecond},
 		"answer in the middle": {0, after(0, nil), slow(7*time.Second, accept), delivery.Accepted, 7 * time.Second},

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -49,6 +50,9 @@ type Config struct {
 	Timeout  time.Duration  // 0 means 10 s; bounds connecting, and again the answer from Ready's return
 	MaxConns int            // 0 means 64; HTTP/2 needs few, HTTP/1.1 one for each attempt in flight
 	RootCAs  *x509.CertPool // nil means the system's
+
+	// Dial opens the connections; nil means the network's, bound to loopback where the base is.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // V1 makes attempts through Stripe's API v1. Its methods may be called
@@ -69,7 +73,7 @@ var _ delivery.Sender = (*V1)(nil)
 // connection. A base on loopback never uses a proxy; Stripe's hosts are reached
 // through the proxy of the environment, if there is one.
 func New(cfg Config) (*V1, error) {
-	return newV1(cfg, nil)
+	return newV1(cfg, cfg.Dial)
 }
 
 // newV1 takes another dial than the network's where dial is not nil.

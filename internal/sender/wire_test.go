@@ -131,6 +131,10 @@ func TestAnswersOnTheWire(t *testing.T) {
 		"gzip bomb": {after(func(c *net.TCPConn) {
 			respond(c, "200 OK", gzipped(accepted+strings.Repeat(" ", 20<<20)), "Content-Encoding: gzip")
 		}), delivery.Unexpected, 200},
+		"10 GiB gzip": {after(func(c *net.TCPConn) { // and more: members of 10 MiB until we hang up
+			_, _ = io.WriteString(c, ok+"Content-Encoding: gzip\r\n\r\n"+gzipped(accepted))
+			repeat(c, gzipped(strings.Repeat(" ", 10<<20)))
+		}), delivery.Unexpected, 200},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var conns atomic.Int32
@@ -197,9 +201,11 @@ func TestNothingIsRetried(t *testing.T) {
 
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	var arrived atomic.Int32
-	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { arrived.Add(1) }))
+	target := httptest.NewUnstartedServer(http.NotFoundHandler())
+	target.Config.ConnState = func(net.Conn, http.ConnState) { arrived.Add(1) } // not even a connection
+	target.Start()
 	defer target.Close()
-	for _, status := range []int{300, 301, 302, 303, 304, 307, 308} {
+	for status := 300; status <= 308; status++ {
 		for _, location := range []string{target.URL + "/x", "/v1/elsewhere", "", "http://%zz"} {
 			base := listen(t, func(conn *net.TCPConn, n int) {
 				if n > 1 {
@@ -216,7 +222,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 		}
 	}
 	if n := arrived.Load(); n != 0 {
-		t.Errorf("%d requests arrived elsewhere", n)
+		t.Errorf("%d connections or requests arrived elsewhere", n)
 	}
 }
 

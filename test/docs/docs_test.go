@@ -2,7 +2,6 @@
 package docs
 
 import (
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -94,20 +93,9 @@ func TestEveryBreakerStateIsInTheRunbook(t *testing.T) {
 // tests are the names of all test functions of the repository.
 func tests(t *testing.T) map[string]bool {
 	t.Helper()
-	declaration := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Example)\w*)\(`)
 	names := map[string]bool{}
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || !strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		for _, match := range declaration.FindAllStringSubmatch(string(text), -1) {
-			names[match[1]] = true
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+	for name := range testSources(t) {
+		names[name] = true
 	}
 	return names
 }

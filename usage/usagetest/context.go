@@ -96,6 +96,9 @@ func (b builder) headers() []Case {
 		b.with(header("Nats-Msg-Id", "\xff\xfe"), "message id that is not UTF-8 as identifier", event{identifier: "-"}, usage.InvalidIdentifier),
 		b.with(header("Nats-Msg-Id", b.identifier("null")), "message id beside an identifier that is null", event{identifier: "null"}, usage.InvalidIdentifier),
 		b.with(header("X-Note", "\x1b]0;title\x07\x1b[2J"), "headers with escape codes", event{}, deliverable),
+		// The client would take these for the server's own words, did it look at headers only.
+		{Name: "no body, and a status like a server's", Subject: subject, Headers: map[string][]string{"Status": {"409"}, "Description": {"Consumer Deleted"}}, Reason: string(usage.Undecodable)},
+		b.with(map[string][]string{"Status": {"404"}, "Nats-Pin-Id": {"another"}}, "a status like a server's", event{}, deliverable),
 		b.with(thousandHeaders(), "1,000 headers", event{}, deliverable),
 		b.with(fullHeaders(), "64 KiB of headers", event{}, deliverable),
 		b.with(header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), "trace context", event{}, deliverable),

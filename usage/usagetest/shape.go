@@ -38,6 +38,7 @@ func (b builder) notEvents() []Case {
 		raw("byte order mark", "\ufeff"+valid, usage.Undecodable),
 		raw("UTF-16 little endian", encoded(valid, false), usage.Undecodable),
 		raw("UTF-16 big endian", encoded(valid, true), usage.Undecodable),
+		raw("UTF-16 without a mark", encoded(valid, false)[2:], usage.Undecodable),
 		b.is("white space around tokens", event{value: " \t\r\n1024 "}, deliverable),
 	}
 }

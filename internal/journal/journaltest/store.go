@@ -25,6 +25,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meterworker/meterworker/internal/faultpoint"
 	"github.com/meterworker/meterworker/internal/journal"
 )
 
@@ -194,7 +195,10 @@ func (s *Store) apply(w write, now time.Time) (journal.Appended, error) {
 }
 
 // stale reports whether the fence refuses the write.
-func (s *Store) stale(w write) bool { return w.fenced && s.partition(w.partition).owner != w.marker }
+func (s *Store) stale(w write) bool {
+	fenced := w.fenced && !faultpoint.Seeded(faultpoint.Unfenced)
+	return fenced && s.partition(w.partition).owner != w.marker
+}
 
 // forget drops the ids that are past the window, when there may be as many of them
 // as others.
