@@ -1,0 +1,6 @@
+//go:build race
+
+package sim
+
+// defaultSeeds is fewer under the race detector, which takes ten times as long.
+const defaultSeeds = 500
