@@ -12,6 +12,21 @@ TOOL     := $(GO) tool -modfile=tools.mod
 PACKAGES ?= ./...
 FUZZTIME ?= 10s
 WALKS    ?= 2000
+CHECKS   ?= 1000
+SEEDS    ?= 10000
+
+# Sizes of the chaos tests.
+CHAOS         ?= ^Test(Chaos|Outages|FrozenAtEveryPoint|PowerCuts)$$
+EVENTS        ?= 20000
+KILLS         ?= 40
+SERVER_KILLS  ?= 5
+PARTITIONS    ?= 4
+PAUSES        ?= 3
+OUTAGE        ?= 1m
+RATE          ?= 600
+CUTS          ?= 5
+EVIDENCE      ?= evidence
+CHAOS_TIMEOUT ?= 15m
 
 # The end-to-end tests run a binary that they build, which the test cache does not see.
 UNCACHED := -count=1
@@ -36,6 +51,7 @@ docs: ## Write the generated pages again
 .PHONY: vet
 vet: ## go vet, and nothing that gofmt would change
 	$(GO) vet $(PACKAGES)
+	$(GO) vet -tags chaos,faultpoints $(PACKAGES)
 	@unformatted="$$(gofmt -l .)"; \
 	if [[ -n "$$unformatted" ]]; then echo "gofmt would change (make fmt):"; echo "$$unformatted"; exit 1; fi
 
@@ -60,14 +76,42 @@ fuzz: ## Run each fuzz test for FUZZTIME (10s)
 		$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$package"; \
 	done <<<"$$list"
 
+.PHONY: properties
+properties: ## Check each property (pgregory.net/rapid) CHECKS times (1000)
+	@grep -rlF 'rapid.Check(' --include='*_test.go' . | xargs -n 1 dirname | sort -u | while read -r dir; do \
+		names="$$(awk '/^func Test/ {name=$$2; sub(/\(.*/, "", name)} /rapid\.Check\(/ {print name}' "$$dir"/*_test.go | sort -u | paste -sd '|')"; \
+		echo "== $$dir: $$names"; \
+		$(GO) test $(UNCACHED) -run "^($$names)$$" "$$dir" -rapid.checks $(CHECKS); \
+	done
+
 .PHONY: sim
-sim: ## Random walks through crashes, lost answers and take-overs in virtual time (WALKS=2000)
+sim: ## The whole chain in virtual time, under random faults (SEEDS=10000; SEED=123 replays one), and random walks of its parts
+ifdef SEED
+	$(GO) test $(UNCACHED) -run '^TestSchedules$$' -v ./test/sim -seed $(SEED)
+else
+	$(GO) test $(UNCACHED) -timeout 0 -run '^TestSchedules$$' -v ./test/sim -seeds $(SEEDS)
+	$(GO) test $(UNCACHED) -run '^TestSeededBugsAreCaught$$' -v ./test/sim
 	$(GO) test -run '^TestRandomWalks$$' -v ./internal/journal -walks $(WALKS)
 	$(GO) test -run '^TestBooks$$' -v ./internal/delivery -rapid.checks $(WALKS)
+endif
 
 .PHONY: chaos
-chaos: ## Real processes: kill -9 under load, cut connections, a fleet that loses a worker
-	$(GO) test $(UNCACHED) -v -run 'Kills|Several|Drain|Rotated' ./test/e2e
+chaos: ## Real processes: kill -9, partitions, outages, stopped workers, power cuts (as root); EVENTS, KILLS, SEED ...
+	$(GO) test $(UNCACHED) -v -timeout $(CHAOS_TIMEOUT) -tags chaos -parallel 8 ./test/chaos -run '$(CHAOS)' \
+		-seed $(or $(SEED),1) -events $(EVENTS) -kills $(KILLS) -server-kills $(SERVER_KILLS) -partitions $(PARTITIONS) \
+		-pauses $(PAUSES) -outage $(OUTAGE) -rate $(RATE) -cuts $(CUTS) -evidence '$(EVIDENCE)'
+
+.PHONY: campaign
+campaign: ## The same for a day: a million events, a thousand kills, a hundred power cuts; the same variables
+campaign: EVENTS = 1000000
+campaign: KILLS = 1000
+campaign: SERVER_KILLS = 100
+campaign: PARTITIONS = 100
+campaign: PAUSES = 60
+campaign: OUTAGE = 10m
+campaign: CUTS = 100
+campaign: CHAOS_TIMEOUT = 24h
+campaign: chaos
 
 .PHONY: bench
 bench: ## Benchmarks: the hot path (parse, fingerprint, look-up), and the use of the rate limit

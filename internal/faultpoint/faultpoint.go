@@ -9,7 +9,8 @@
 // the point is passed:
 //
 //   - exit: the process ends with code 137, like one that was killed;
-//   - hang: the caller never goes on, like a process that was stopped;
+//   - hang: the caller never goes on;
+//   - stop: the process stops as a whole, and goes on when it gets SIGCONT;
 //   - error: the step is reported as failed, done or not.
 //
 // A [Bug] is one mistake that such software is known for: see [Bugs]. At most one is
@@ -48,7 +49,7 @@ func Points() []Point {
 	}
 }
 
-// Bug is a mistake that the simulation must catch.
+// A Bug is a mistake that the simulation must catch.
 type Bug string
 
 // The bugs.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 )
 
 // Enabled tells whether this is a test build.
@@ -48,7 +49,7 @@ func readPlan(text string) plan {
 	if len(fields) > 2 {
 		p.at, _ = strconv.ParseInt(fields[2], 10, 64)
 	}
-	known := slices.Contains(Points(), p.point) && slices.Contains([]string{"exit", "hang", "error"}, p.action)
+	known := slices.Contains(Points(), p.point) && slices.Contains([]string{"exit", "hang", "stop", "error"}, p.action)
 	if !known || p.at < 1 || len(fields) > 3 {
 		refuse(planVariable, text)
 	}
@@ -78,6 +79,9 @@ func At(p Point) error {
 		os.Exit(exitCode)
 	case "hang":
 		select {}
+	case "stop":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		return nil
 	}
 	return fmt.Errorf("planned fault at %q", p)
 }

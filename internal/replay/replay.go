@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
+	"github.com/meterworker/meterworker/internal/faultpoint"
 	"github.com/meterworker/meterworker/internal/outbox"
 )
 
@@ -68,7 +69,11 @@ func (l *Letters) Replay(ctx context.Context, id uint64, allowed Permission, now
 		return result
 	}
 	result.Outcome, result.Sequence, result.Duplicate = Replayed, ack.Sequence, ack.Duplicate
-	if err := l.remove(ctx, id); err != nil {
+	err = faultpoint.At(faultpoint.ReplayStored)
+	if err == nil {
+		err = l.remove(ctx, id)
+	}
+	if err != nil {
 		result.Outcome = Failed
 		result.Detail = fmt.Sprintf("it is stored again as %d, but the letter could not be deleted: %v; replay it once more: the worker recognises the second one", ack.Sequence, err)
 	}

@@ -1,0 +1,6 @@
+//go:build race
+
+package chaos
+
+// raceFlag builds the workers like the tests themselves.
+var raceFlag = []string{"-race"}
