@@ -101,7 +101,7 @@ func (s *demoStage) openStripe(ctx context.Context) error {
 func (s *demoStage) start(ctx context.Context, replicas int, log *zap.Logger) (context.Context, error) {
 	working, fail := context.WithCancelCause(ctx)
 	s.halt = func() { fail(nil) }
-	cfg, err := s.config(replicas)
+	cfg, err := s.config()
 	if err != nil {
 		return nil, err
 	}
@@ -125,15 +125,13 @@ func (s *demoStage) start(ctx context.Context, replicas int, log *zap.Logger) (c
 }
 
 // config is that of one worker, by the same loader as for `meterworker run`; what
-// the user has set for real workers is not read. Every replica gets its share of
-// the account's rate, because the replicas do not yet take their permits from a
-// shared bucket.
-func (s *demoStage) config(replicas int) (Config, error) {
+// the user has set for real workers is not read. The replicas share the account's rate.
+func (s *demoStage) config() (Config, error) {
 	result, err := loadConfig(&Settings{}, environment{
 		"NATS_URL":         s.server.ClientURL(),
 		"STRIPE_API_KEY":   s.key,
 		"STRIPE_API_BASE":  s.base,
-		"METERWORKER_RATE": strconv.FormatFloat(float64(demoRate)/float64(replicas), 'f', -1, 64),
+		"METERWORKER_RATE": strconv.Itoa(demoRate),
 		// The hangs of the simulated Stripe end with it; the default of 10 s would
 		// be most of the demo.
 		"METERWORKER_ATTEMPT_TIMEOUT":  "2s",

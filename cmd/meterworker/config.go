@@ -86,7 +86,7 @@ type StreamSettings struct {
 
 // LedgerSettings bound the memory of what was billed.
 type LedgerSettings struct {
-	DedupWindow    *string `name:"dedup-window" variable:"METERWORKER_DEDUP_WINDOW" preset:"864h" placeholder:"DURATION" help:"How long an identifier is remembered; 25h to 8760h."`
+	DedupWindow    *string `name:"dedup-window" variable:"METERWORKER_DEDUP_WINDOW" preset:"864h" placeholder:"DURATION" help:"How long an identifier is remembered; 25h to 8760h. Keep it above METERWORKER_RETENTION; an event without a timestamp of its own is known for this long only."`
 	LedgerMaxBytes *string `name:"ledger-max-bytes" variable:"METERWORKER_LEDGER_MAX_BYTES" preset:"1GiB" placeholder:"SIZE" help:"Memory for remembered identifiers, with a unit (KiB, MiB, GiB); at least 1MiB."`
 }
 

@@ -131,6 +131,11 @@ func (l *loader) streams(c *Config) {
 func (l *loader) ledger(c *Config) {
 	c.DedupWindow = l.duration("dedup-window", 25*time.Hour, 8760*time.Hour)
 	c.LedgerMaxBytes = l.size("ledger-max-bytes", 1<<20)
+	if !l.refused("dedup-window") && !l.refused("retention") && c.DedupWindow < c.Retention {
+		l.warnings = append(l.warnings, fmt.Sprintf(
+			"METERWORKER_DEDUP_WINDOW=%s is below METERWORKER_RETENTION=%s: if a consumer is made anew, messages that are still kept and already forgotten become ambiguous dead letters",
+			c.DedupWindow, c.Retention))
+	}
 }
 
 func (l *loader) http(c *Config, env environment) {

@@ -31,6 +31,7 @@ type daemon struct {
 	metrics *metrics.Set
 	gate    *delivery.Gate
 	admin   *console.Server
+	clock   *clockWatch
 
 	forgotten time.Time // see warnForgotten
 
@@ -51,6 +52,7 @@ func newDaemon(cfg Config, log *zap.Logger) *daemon {
 	d := &daemon{cfg: cfg, log: log, opening: "starting"}
 	d.metrics = metrics.New(metricLabels())
 	d.gate = delivery.NewGate(d.breakerChanged, mathrand.Float64)
+	d.clock = &clockWatch{gate: d.gate, log: log}
 	return d
 }
 
@@ -176,10 +178,12 @@ func (d *daemon) serve(stop, life context.Context, streams *outbox.Streams) erro
 		return err // names the setting
 	}
 	defer v1.Close()
-	local := ratelimit.NewLocal(d.cfg.Rate)
-	bucket := ratelimit.NewBucket(local, d.permitted)
+	shared := ratelimit.NewShared(ratelimit.SharedConfig{Rate: d.cfg.Rate, Open: streams.Control, Trouble: d.leases})
+	bucket := ratelimit.NewBucket(ratelimit.Config{
+		Lessor: shared, Granted: d.permitted, Ceiling: func() float64 { return d.ceiling(shared.Rate()) },
+	})
 	go bucket.Run(life)
-	if err := d.assemble(stop, cut, fatal, streams, v1, bucket, local); err != nil {
+	if err := d.assemble(stop, cut, fatal, streams, v1, bucket, shared); err != nil {
 		return err
 	}
 	return d.drainAfter(stop, cutNow)
@@ -189,10 +193,32 @@ func (d *daemon) serve(stop, life context.Context, streams *outbox.Streams) erro
 // of 1,000/s at a latency of a second.
 const maxConns = 1024
 
+// ceiling is this worker's part of the rate while the breaker ramps up: the share is the
+// fleet's. 0 means none.
+func (d *daemon) ceiling(rate float64) float64 {
+	share := d.gate.Share()
+	d.mu.Lock()
+	f := d.fleet
+	d.mu.Unlock()
+	if share >= 1 || f == nil {
+		return 0
+	}
+	return share * rate / float64(max(1, f.members.Live()))
+}
+
 func (d *daemon) permitted(waited time.Duration, rate float64) {
 	d.metrics.Permits.Inc()
 	d.metrics.PermitSeconds.Observe(waited.Seconds())
 	d.metrics.RateLimit.Set(rate)
+}
+
+// leases tells that the replicas' shared bucket is out of reach, or back.
+func (d *daemon) leases(err error) {
+	if err != nil {
+		d.log.Warn("no permits: nothing is sent until the shared bucket can be reached", zap.Error(err))
+		return
+	}
+	d.log.Info("the shared bucket can be reached again")
 }
 
 // keys is the source of the current key: a watched file, or the environment.
@@ -215,31 +241,37 @@ func (d *daemon) keys(life context.Context) (func() string, error) {
 	return func() string { return file.Current().Reveal() }, nil
 }
 
-func (d *daemon) assemble(stop, cut context.Context, fatal context.CancelCauseFunc, streams *outbox.Streams, v1 *sender.V1, bucket *ratelimit.Bucket, local *ratelimit.Local) error {
+func (d *daemon) assemble(stop, cut context.Context, fatal context.CancelCauseFunc, streams *outbox.Streams, v1 *sender.V1, bucket *ratelimit.Bucket, shared *ratelimit.Shared) error {
 	members, err := d.join(stop, streams)
 	if err != nil {
 		return err
 	}
 	letters := streams.DeadLetters()
+	d.clock.Sender = v1
 	worker := delivery.NewWorker(delivery.Config{
 		SafeWindow: d.cfg.SafeWindow, AcceptForeign: d.cfg.AcceptForeignDuplicates, Epoch: streams.Epoch(),
 		Ahead: min(max(int(d.cfg.Rate/10), 4), maxConns), Random: mathrand.Float64,
 	}, delivery.Parts{
-		Sender: v1, Permits: permits{bucket}, DeadLetters: letters, Gate: d.gate, Metrics: d.metrics, Log: d.log,
+		Sender: d.clock, Permits: permits{bucket}, DeadLetters: letters, Gate: d.gate, Metrics: d.metrics, Log: d.log,
 		Lanes: ratelimit.NewLanes(func(n int) { d.metrics.LanesBusy.Set(float64(n)) }),
 	})
 	f := &fleet{
 		cfg: d.cfg, streams: streams, members: members, orders: &orders{open: streams.Durable, gate: d.gate, log: d.log},
 		worker: worker, metrics: d.metrics, log: d.log,
-		store: journal.NewJetStream(streams.JetStream(), d.metrics.FenceRefusals.Inc), nonce: rand.Text()[:12],
-		rate: local.Rate, cut: cut, fatal: fatal,
+		nonce: rand.Text()[:12],
+		rate:  shared.Rate, cut: cut, fatal: fatal,
 		held: map[int]*holding{}, refused: map[int]time.Time{}, claims: make(chan struct{}, claimsAtOnce),
 	}
+	f.guard = &guard{continuity: streams.Continuity(), gate: d.gate, log: d.log, stop: f.giveUp, reconnects: d.reconnects}
+	f.store = guardedStore{journal.NewJetStream(streams.JetStream(), d.metrics.FenceRefusals.Inc), f.guard}
 	d.mu.Lock()
 	d.fleet, d.letters, d.opening = f, letters, ""
 	d.mu.Unlock()
 	return nil
 }
+
+// reconnects counts the connections to NATS; with each one the store may be another.
+func (d *daemon) reconnects() uint64 { return d.broker.conn.Stats().Reconnects }
 
 // join enters the fleet under a name that a restart keeps and no other live
 // worker has: the host's, and the admin address, which one process can bind.
@@ -264,6 +296,9 @@ func (d *daemon) drainAfter(stop context.Context, cut context.CancelFunc) error 
 	watch, end := context.WithCancel(context.WithoutCancel(stop))
 	defer end()
 	go d.observe(watch)
+	guarding, unguard := context.WithCancel(watch)
+	guarded := make(chan struct{})
+	go func() { defer close(guarded); d.fleet.guard.run(guarding) }()
 	d.log.Info("serving", zap.String("admin", d.admin.Addr()), zap.Float64("rate", d.cfg.Rate), zap.String("mode", d.cfg.Mode), zap.Int("partitions", d.cfg.Partitions))
 	<-stop.Done()
 	d.waiting("draining")
@@ -275,6 +310,8 @@ func (d *daemon) drainAfter(stop context.Context, cut context.CancelFunc) error 
 	case <-time.After(d.cfg.ShutdownTimeout):
 		d.log.Warn("not everything was handed back in time; JetStream will deliver it again")
 	}
+	unguard()
+	<-guarded
 	leaving, cancel := context.WithTimeout(watch, time.Second)
 	defer cancel()
 	if err := d.fleet.members.Leave(leaving); err != nil {
@@ -299,20 +336,6 @@ func (d *daemon) breakerChanged(state, reason string) {
 	}
 }
 
-// ready is what /readyz shows. It asks nobody.
-func (d *daemon) ready() []console.Check {
-	d.mu.Lock()
-	opening, f, b := d.opening, d.fleet, d.broker
-	d.mu.Unlock()
-	checks := []console.Check{{Name: "streams", OK: opening == "", Detail: opening}}
-	connected := b != nil && b.conn.Status() == nats.CONNECTED
-	checks = append(checks, console.Check{Name: "nats", OK: connected, Detail: detail(!connected, "not connected")})
-	owned := f != nil && f.isReady()
-	checks = append(checks, console.Check{Name: "ledger", OK: owned, Detail: detail(!owned, "partitions are being taken")})
-	state, reason := d.gate.Status()
-	return append(checks, console.Check{Name: "breaker", OK: state != delivery.StateHalted, Detail: describeState(state, reason)})
-}
-
 // setupError is a refusal of the streams as they are: like bad configuration it is
 // for a person to mend.
 type setupError struct{ err error }
@@ -322,17 +345,3 @@ func (e *setupError) Unwrap() error { return e.err }
 
 // ExitCode is that of bad configuration.
 func (e *setupError) ExitCode() int { return exitUsage }
-
-func describeState(state, reason string) string {
-	if reason == "" {
-		return state
-	}
-	return state + ": " + reason
-}
-
-func detail(wrong bool, text string) string {
-	if wrong {
-		return text
-	}
-	return ""
-}

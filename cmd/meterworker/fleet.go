@@ -33,6 +33,7 @@ type fleet struct {
 	streams *outbox.Streams
 	members *outbox.Members
 	orders  *orders
+	guard   *guard
 	store   journal.Store
 	worker  *delivery.Worker
 	metrics *metrics.Set
@@ -104,11 +105,21 @@ func (f *fleet) rebalance(stop context.Context) {
 		switch {
 		case isHeld && !mine:
 			held.stop()
+		case f.guard.halted() != "":
 		case mine && !isHeld && !taken && time.Now().After(f.refused[p]):
 			f.claim(stop, p)
 		}
 	}
 	f.complete()
+}
+
+// giveUp ends everything that is held; what may be claimed again the guard says.
+func (f *fleet) giveUp() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, held := range f.held {
+		held.stop()
+	}
 }
 
 // complete notes when everything that is proposed to this worker has been
@@ -160,7 +171,7 @@ func (f *fleet) serve(ctx context.Context, p int, h *holding) error {
 	alive, rest := context.WithCancel(context.WithoutCancel(ctx))
 	defer rest()
 	go pull.KeepAlive(alive)
-	f.worker.Serve(ctx, f.cut, delivery.Partition{Number: p, Outbox: source{pull}, Journal: owned, Places: f.places})
+	f.worker.Serve(ctx, f.cut, delivery.Partition{Number: p, Outbox: source{pull, f.guard}, Journal: owned, Places: f.places})
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	reason := owned.Err()
@@ -177,15 +188,18 @@ func (f *fleet) take(ctx context.Context, p int, h *holding) (*journal.Partition
 	case <-ctx.Done():
 		return nil, nil, ctx.Err() // released expects it
 	}
+	if err := f.guard.clear(ctx); err != nil { // else what is lost is not known yet
+		return nil, nil, err
+	}
 	owned, err := journal.Claim(ctx, f.store, journal.Config{
-		Worker: f.nonce, Nonce: f.nonce, Window: f.cfg.DedupWindow, Limit: f.ledgerShare(),
+		Worker: f.nonce, Nonce: f.nonce, Window: f.cfg.DedupWindow, Limit: f.ledgerShare(), Lost: f.lost(),
 	}, p)
 	if err != nil {
 		return nil, nil, fmt.Errorf("take partition %d: %w", p, err)
 	}
 	pull, err := f.streams.Partition(ctx, p)
 	if err == nil {
-		err = f.streams.NotBehind(ctx, owned.Ledger.Newest())
+		err = f.guard.holds(ctx, owned.Ledger.Newest())
 	}
 	if err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
@@ -212,6 +226,9 @@ func (f *fleet) released(p int, err error) {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, journal.ErrClosed):
 		f.log.Debug("partition given up", zap.Int("partition", p))
+	case errors.Is(err, journal.ErrBroken), f.guard.halted() != "":
+		f.log.Warn("partition given up", zap.Int("partition", p), zap.Error(err))
+		f.guard.doubt()
 	case errors.Is(err, journal.ErrMemory), errors.Is(err, journal.ErrFormat), errors.As(err, &refused):
 		f.fatal(err)
 	default:
@@ -224,14 +241,20 @@ func (f *fleet) released(p int, err error) {
 	}
 }
 
-// places is how many messages of one partition may be in hand: two seconds' worth
-// of the rate that may be used now over all partitions, so that what is pulled is sent well before
-// AckWait, and a slow rate does not hoard.
+// places is how many messages of one partition may be in hand: over all partitions four
+// seconds' worth of the rate that may be used now, so that what is pulled is sent well
+// before AckWait, a slow rate does not hoard, and traffic in few partitions has room.
 func (f *fleet) places() int {
-	f.mu.Lock()
-	owned := max(1, len(f.held))
-	f.mu.Unlock()
-	return min(max(int(math.Ceil(2*f.rate()*f.orders.gate.Share()/float64(owned))), 4), 512)
+	return min(max(int(math.Ceil(4*f.rate()*f.orders.gate.Share()/float64(f.cfg.Partitions))), 4), 512)
+}
+
+// lost are the times whose journal is missing, as declared.
+func (f *fleet) lost() []journal.Span {
+	var spans []journal.Span
+	for _, span := range f.streams.Lost() {
+		spans = append(spans, journal.Span(span))
+	}
+	return spans
 }
 
 func (f *fleet) ledgerShare() int64 {
@@ -260,11 +283,22 @@ func (f *fleet) isReady() bool {
 }
 
 // source lets delivery pull without knowing the outbox.
-type source struct{ *outbox.Partition }
+type source struct {
+	*outbox.Partition
+
+	guard *guard
+}
 
 // Fetch implements delivery.Outbox.
 func (s source) Fetch(n int, each func(delivery.Message)) error {
-	return s.Partition.Fetch(n, func(m *outbox.Message) { each(m) }) // names the partition
+	if err := s.guard.clear(context.Background()); err != nil {
+		return err
+	}
+	err := s.Partition.Fetch(n, func(m *outbox.Message) { each(m) })
+	if err != nil {
+		s.guard.doubt()
+	}
+	return err // names the partition
 }
 
 // permits lets delivery take permits without knowing the bucket.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
 	"sync"
 	"time"
 
@@ -37,76 +36,18 @@ func (s *Streams) Continuity() *Continuity {
 	return &Continuity{streams: s, seen: map[string]Mark{}, declared: map[string]int{}}
 }
 
-// Broken says that streams are not what they were. Only a person can tell what that
-// means: see [Streams.Declare].
-type Broken struct{ Findings []Finding }
-
-func (e *Broken) Error() string {
-	texts := make([]string, 0, len(e.Findings))
-	for _, f := range e.Findings {
-		texts = append(texts, f.String())
-	}
-	return strings.Join(texts, "\n")
-}
-
-// Break is in what way a stream is not what it was. The list is closed.
-type Break string
-
-// The breaks.
-const (
-	Gone     Break = "gone"     // it does not exist
-	Anew     Break = "anew"     // it was deleted and created again
-	Behind   Break = "behind"   // it ends below a sequence that it held
-	Replaced Break = "replaced" // it holds another message at a sequence that it held
-	Undone   Break = "undone"   // durable bucket: declarations that were made are not in it
-)
-
-// Finding is one stream that is not what it was.
-type Finding struct {
-	Stream string // as people call it
-	Break  Break
-	Mark   Mark // what it held
-	Now    Mark // what it holds; zero where it is gone
-}
-
-// String names field, value and remedy.
-func (f Finding) String() string {
-	field, value := "last sequence", fmt.Sprintf("%d (stored %s), it was %d (stored %s): an old copy was put back",
-		f.Now.Sequence, stamp(f.Now.Stored), f.Mark.Sequence, stamp(f.Mark.Stored))
-	switch f.Break {
-	case Gone:
-		field, value = "state", "missing"
-	case Anew:
-		field, value = "created", fmt.Sprintf("%s, it was %s: it was deleted and made anew", stamp(f.Now.Created), stamp(f.Mark.Created))
-	case Replaced:
-		field, value = "message", fmt.Sprintf("%d not the one of %s any more: an old copy was put back and has grown since", f.Mark.Sequence, stamp(f.Mark.Stored))
-	case Undone:
-		field, value = "declarations", "fewer than were made: an old copy was put back"
-	case Behind:
-	}
-	return fmt.Sprintf("stream %s: %s is %s; put the right copy back, or look at `meterworker accept-restored --stream %s`", f.Stream, field, value, f.Stream)
-}
-
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-// plain is the stream's name as people call it: the bucket's where it is behind one.
-func plain(stream string) string {
-	if stream == durableStream {
-		return DurableBucket
-	}
-	return stream
-}
-
 // Check looks at the streams. The error is [Broken] where one of them is not what it
 // was, and another one while that cannot be told.
 func (c *Continuity) Check(ctx context.Context) error {
 	c.checking.Lock()
 	defer c.checking.Unlock()
 	for try := 1; ; try++ {
+		heard := c.streams.heard.all() // before the look, which must show at least that
 		view, err := c.streams.look(ctx)
 		if err != nil {
 			return err
 		}
+		c.hear(heard)
 		findings, err := c.compare(ctx, view)
 		switch {
 		case err != nil:
@@ -115,11 +56,20 @@ func (c *Continuity) Check(ctx context.Context) error {
 			c.accept(view)
 			return nil
 		case !view.replicated || try == looksOfReplica:
-			return &Broken{findings}
+			return &Broken{findings, halt{At: view.time(), Sequence: view.now[UsageStream].Sequence}}
 		}
 		if err := rest(ctx); err != nil {
 			return err
 		}
+	}
+}
+
+// hear raises our own view to what the server has named since.
+func (c *Continuity) hear(heard map[string]uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for stream, mark := range c.seen {
+		c.seen[stream] = mark.with(heard[stream])
 	}
 }
 
@@ -146,6 +96,14 @@ type view struct {
 	meta       int             // declarations that the journal knows of
 	server     time.Time       // its clock
 	replicated bool
+}
+
+// time is the later one of the server's clock and ours.
+func (v view) time() time.Time {
+	if now := time.Now(); now.After(v.server) {
+		return now.UTC()
+	}
+	return v.server.UTC()
 }
 
 // look reads the document first: marks that are raised meanwhile are then compared
@@ -196,10 +154,14 @@ func (c *Continuity) known(v view, stream string) (Mark, bool) {
 
 func (c *Continuity) compare(ctx context.Context, v view) ([]Finding, error) {
 	var findings []Finding
-	if c.undone(v) {
+	undone := c.undone(v)
+	if undone {
 		findings = append(findings, Finding{Stream: DurableBucket, Break: Undone})
 	}
 	for _, stream := range watched {
+		if undone && stream == durableStream {
+			continue
+		}
 		mark, known := c.known(v, stream)
 		now, there := v.now[stream]
 		if !known && there {
@@ -242,7 +204,7 @@ func (s *Streams) breakOf(ctx context.Context, name string, mark, now Mark, ther
 		return Anew, nil
 	case now.Sequence < mark.Sequence:
 		return Behind, nil
-	case now.Sequence == mark.Sequence || mark.Sequence == 0 || name == durableStream:
+	case now.Sequence == mark.Sequence || mark.Sequence == 0 || mark.Heard || name == durableStream:
 		return "", nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -269,25 +231,65 @@ func (c *Continuity) accept(v view) {
 	defer c.mu.Unlock()
 	c.seen = maps.Clone(v.now)
 	for _, stream := range watched {
-		c.declared[stream] = v.doc.declared(stream)
+		n := v.doc.declared(stream)
+		if n != c.declared[stream] {
+			c.streams.heard.forget(stream)
+		}
+		c.declared[stream] = n
 	}
 	c.streams.chronicle.Store(&v.doc)
 }
 
 // Note writes down what was seen, so that it is known after this worker.
 func (c *Continuity) Note(ctx context.Context) error {
-	c.mu.Lock()
-	seen, declared := maps.Clone(c.seen), maps.Clone(c.declared)
-	c.mu.Unlock()
+	return c.streams.updateChronicle(ctx, c.note)
+}
+
+// Report writes down what was seen, and when it was found broken first.
+func (c *Continuity) Report(ctx context.Context, b *Broken) error {
 	return c.streams.updateChronicle(ctx, func(doc *chronicle) bool {
-		for stream := range seen {
-			if doc.declared(stream) != declared[stream] { // declared since: ours is out of date
-				delete(seen, stream)
+		raised := c.note(doc)
+		for _, f := range b.Findings {
+			if _, known := doc.Halts[f.name()]; !known {
+				doc.Halts[f.name()], raised = b.noticed, true
 			}
 		}
-		return doc.merge(seen)
+		return raised
 	})
 }
+
+func (c *Continuity) note(doc *chronicle) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	seen := maps.Clone(c.seen)
+	for stream := range seen {
+		if doc.declared(stream) != c.declared[stream] { // declared since: ours is out of date
+			delete(seen, stream)
+		}
+	}
+	return doc.merge(seen)
+}
+
+// Holds is [Streams.NotBehind] for a newly read journal; what it refuses is noted as a
+// mark, so that a person can declare it.
+func (c *Continuity) Holds(ctx context.Context, newest uint64) error {
+	err := c.streams.NotBehind(ctx, newest)
+	if _, ok := errors.AsType[*Refused](err); !ok {
+		return err // nil, or it cannot be told
+	}
+	note := c.streams.updateChronicle(ctx, func(doc *chronicle) bool {
+		c.mu.Lock()
+		now, seen := c.seen[UsageStream]
+		c.mu.Unlock()
+		// No former shift can be in force here, or the journal could not be ahead by numbers.
+		now.Sequence = newest
+		return seen && doc.merge(map[string]Mark{UsageStream: now})
+	})
+	return errors.Join(err, note)
+}
+
+// Heard takes note of a sequence that the server has acknowledged for a stream.
+func (c *Continuity) Heard(stream string, sequence uint64) { c.streams.heard.raise(stream, sequence) }
 
 // Lost are the times whose journal is missing, as declared.
 func (s *Streams) Lost() []Span {

@@ -100,8 +100,8 @@ func (s *Streams) createJournal(ctx context.Context, want jetstream.StreamConfig
 	stream, err := s.js.Stream(ctx, want.Name) // another replica may have created it and begun, just now
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, &Refused{[]string{fmt.Sprintf(
-			"stream %s does not exist although messages of %s were delivered: it knew what must not be billed again; restore it, or create it by hand with subjects %v to declare that nothing is in doubt",
-			want.Name, UsageStream, want.Subjects)}}
+			"stream %s does not exist although messages of %s were delivered: it knew what must not be billed again; restore it, or declare it lost (meterworker accept-restored --stream %s)",
+			want.Name, UsageStream, want.Name)}}
 	}
 	if err == nil {
 		err = fmt.Errorf("%s: %w", stream.CachedInfo().Config.Name, jetstream.ErrStreamNameAlreadyInUse)

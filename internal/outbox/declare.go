@@ -16,7 +16,7 @@ import (
 const metaDeclared = "declared"
 
 // shiftMargin is how far beyond what is known to have been stored the numbers of a
-// restored USAGE go on: marks are noted twice a minute, so more cannot have been stored
+// restored USAGE go on: marks are noted every 10 s, so more cannot have been stored
 // after the last one.
 const shiftMargin = 10_000_000
 
@@ -54,6 +54,23 @@ func (s *Streams) Findings(ctx context.Context) ([]Finding, error) {
 	return nil, err
 }
 
+// Unseen is the finding for a copy that cannot be seen, because everything was put back at
+// once while no worker ran; a person says that it was.
+func (s *Streams) Unseen(ctx context.Context, stream string) (Finding, error) {
+	v, err := s.look(ctx)
+	if err != nil {
+		return Finding{}, err
+	}
+	f := Finding{Stream: stream, Break: Behind}
+	now, there := v.now[f.name()]
+	if !there {
+		return Finding{}, fmt.Errorf("stream %s does not exist", stream)
+	}
+	f.Now, f.Mark = now, now
+	f.Mark.Stored = v.time()
+	return f, nil
+}
+
 // Declarable returns why the finding cannot be declared, nil where it can.
 func (f Finding) Declarable() error {
 	if f.Stream == UsageStream && (f.Break == Gone || f.Break == Anew) {
@@ -87,20 +104,20 @@ func (s *Streams) Declare(ctx context.Context, f Finding, who, why string) (Decl
 	if err != nil {
 		return Declaration{}, err
 	}
-	d := Declaration{Stream: f.name(), Who: who, Why: why, At: time.Now().UTC()}
-	if v.server.After(d.At) {
-		d.At = v.server.UTC()
-	}
+	d := Declaration{Stream: f.name(), Who: who, Why: why, At: v.time()}
 	if err := s.bound(ctx, f, v, &d); err != nil {
 		return Declaration{}, err
 	}
 	count := 0
 	err = s.updateChronicle(ctx, func(doc *chronicle) bool {
 		doc.Marks[d.Stream] = v.now[d.Stream]
+		delete(doc.Halts, d.Stream)
 		doc.Declarations = append(doc.Declarations, d)
 		if d.Stream == durableStream && len(doc.Declarations) <= v.meta {
-			doc.Declarations = append(doc.Declarations, Declaration{Stream: JournalStream, Who: who, At: d.At,
-				Why: "declarations were lost with " + DurableBucket + ": " + why})
+			doc.Declarations = append(doc.Declarations, Declaration{
+				Stream: JournalStream, Who: who, At: d.At, Until: d.At, Sequence: v.now[UsageStream].Sequence,
+				Why: "declarations were lost with " + DurableBucket + ": " + why,
+			})
 		}
 		count = len(doc.Declarations)
 		return true
@@ -154,6 +171,10 @@ func (s *Streams) bound(ctx context.Context, f Finding, v view, d *Declaration) 
 		// A copy to which nothing was written since ends before what it lacks.
 		if f.Break == Behind && f.Now.Stored.Before(f.Mark.Stored) {
 			d.Since = f.Now.Stored
+		}
+		d.Until, d.Sequence = d.At, v.now[UsageStream].Sequence
+		if noticed, ok := v.doc.Halts[JournalStream]; ok {
+			d.Until, d.Sequence = noticed.At, noticed.Sequence
 		}
 	}
 	return nil

@@ -15,6 +15,10 @@
 //   - A message that is held is kept alive with in-progress heartbeats; a copy of a
 //     held message (redelivered after a pause) is not handed out twice.
 //   - Acks carry no proof: see package journal. Losing one costs a redelivery.
+//   - Streams that are not what they were (an old copy put back, deleted and made anew) are
+//     noticed, at a start and under running workers, and nothing is pulled until a person
+//     has declared what that means: see [Continuity]. No number of a message ever means
+//     two messages, whatever was put back.
 //
 // A partition is free, or owned by the worker whose marker is the last one in
 // the journal. [Members] only proposes who should own what.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -25,6 +27,47 @@ type Mark struct {
 	Sequence uint64    `json:"sequence"` // the last one stored
 	Stored   time.Time `json:"stored"`   // its stamp, by the server's clock
 	Noted    time.Time `json:"noted"`    // by the worker's clock; for people
+
+	// Heard says that the sequence is known from an acknowledgement or a delivery, which
+	// came after the last look: the stamp is of an earlier message.
+	Heard bool `json:"heard,omitempty"`
+}
+
+// heard is, for each stream, the highest sequence that the server has named to us.
+type heard struct {
+	mu   sync.Mutex
+	last map[string]uint64
+}
+
+// raise takes note of a sequence.
+func (h *heard) raise(stream string, sequence uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.last == nil {
+		h.last = map[string]uint64{}
+	}
+	h.last[stream] = max(h.last[stream], sequence)
+}
+
+// forget is for a stream that is another one now.
+func (h *heard) forget(stream string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.last, stream)
+}
+
+func (h *heard) all() map[string]uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.last)
+}
+
+// with is the mark after what was heard.
+func (m Mark) with(heard uint64) Mark {
+	if heard > m.Sequence {
+		m.Sequence, m.Heard = heard, true
+	}
+	return m
 }
 
 // Declaration is a person's word that a stream which is not what it was may be worked
@@ -35,9 +78,10 @@ type Declaration struct {
 	Why    string    `json:"why"`
 	At     time.Time `json:"at"` // the later one of the server's and the declaring machine's clock
 
-	// Since bounds, for the journal, what is missing: nothing that was stored before.
-	// Zero: anything may be missing.
-	Since time.Time `json:"since,omitzero"`
+	// Since, Until and Sequence bound, for the journal, what is missing: see Span.
+	Since    time.Time `json:"since,omitzero"`
+	Until    time.Time `json:"until,omitzero"`
+	Sequence uint64    `json:"sequence,omitempty"`
 
 	// Above and Shift say, for USAGE, which sequences the server gives a second time, and
 	// by how much we count on, so that none means two messages.
@@ -45,17 +89,29 @@ type Declaration struct {
 	Shift uint64 `json:"shift,omitempty"`
 }
 
-// Span is a time whose journal is missing: what was stored in it is not known.
-type Span struct{ Since, Until time.Time }
+// Span is a time whose journal is missing: nothing that was recorded before Since (zero:
+// anything), nothing after Until. Sequence is where USAGE ended at Until.
+type Span struct {
+	Since, Until time.Time
+	Sequence     uint64
+}
+
+// halt is when the first worker noticed that a stream was not what it was. What was
+// lost was written before; what came after was recorded in what is there now.
+type halt struct {
+	At       time.Time `json:"at"`       // the later one of the server's and the worker's clock
+	Sequence uint64    `json:"sequence"` // where USAGE ended
+}
 
 // chronicle is the document.
 type chronicle struct {
 	Marks        map[string]Mark `json:"marks"`
+	Halts        map[string]halt `json:"halts,omitempty"`
 	Declarations []Declaration   `json:"declarations"`
 }
 
 // declared is how often the stream was declared.
-func (c chronicle) declared(stream string) int {
+func (c *chronicle) declared(stream string) int {
 	n := 0
 	for _, d := range c.Declarations {
 		if d.Stream == stream {
@@ -66,11 +122,11 @@ func (c chronicle) declared(stream string) int {
 }
 
 // lost are the times whose journal is missing.
-func (c chronicle) lost() []Span {
+func (c *chronicle) lost() []Span {
 	var spans []Span
 	for _, d := range c.Declarations {
 		if d.Stream == JournalStream {
-			spans = append(spans, Span{Since: d.Since, Until: d.At})
+			spans = append(spans, Span{Since: d.Since, Until: d.Until, Sequence: d.Sequence})
 		}
 	}
 	return spans
@@ -79,7 +135,7 @@ func (c chronicle) lost() []Span {
 // logical is the number that a message of USAGE goes by: the server's, and from a
 // restored copy on so much more that no number is used twice. Identifiers, records
 // and dead letters are made of it.
-func (c chronicle) logical(sequence uint64) uint64 {
+func (c *chronicle) logical(sequence uint64) uint64 {
 	shift := uint64(0)
 	for _, d := range c.Declarations {
 		if d.Stream == UsageStream && sequence > d.Above {
@@ -98,7 +154,7 @@ func (s *Streams) readChronicle(ctx context.Context) (chronicle, uint64, error) 
 	entry, err := kv.Get(ctx, continuityKey)
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
-		return chronicle{Marks: map[string]Mark{}}, 0, nil
+		return chronicle{Marks: map[string]Mark{}, Halts: map[string]halt{}}, 0, nil
 	case err != nil:
 		return chronicle{}, 0, err
 	}
@@ -109,6 +165,9 @@ func (s *Streams) readChronicle(ctx context.Context) (chronicle, uint64, error) 
 	}
 	if doc.Marks == nil {
 		doc.Marks = map[string]Mark{}
+	}
+	if doc.Halts == nil {
+		doc.Halts = map[string]halt{}
 	}
 	return doc, entry.Revision(), nil
 }

@@ -65,16 +65,16 @@ type look struct {
 func (s *Streams) Members(ctx context.Context, self string) (*Members, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	kv, err := s.control(ctx)
+	kv, err := s.Control(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return &Members{streams: s, kv: kv, self: self, owns: map[int]bool{}, looks: map[string]look{}, live: map[string]member{}}, nil
 }
 
-// control returns the bucket, created where it is missing: being in memory, it goes
-// with a server that runs alone.
-func (s *Streams) control(ctx context.Context) (jetstream.KeyValue, error) {
+// Control returns the bucket in memory, created where it is missing: it goes with a
+// server that runs alone.
+func (s *Streams) Control(ctx context.Context) (jetstream.KeyValue, error) {
 	kv, err := s.js.KeyValue(ctx, ControlBucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		if !s.settings.Manage {
@@ -233,7 +233,7 @@ func (m *Members) update(ctx context.Context, change func(map[string]member)) er
 			return nil
 		case vanished(err) && !restored:
 			restored = true
-			kv, err := m.streams.control(ctx)
+			kv, err := m.streams.Control(ctx)
 			if err != nil {
 				return err
 			}

@@ -33,6 +33,7 @@ type Streams struct {
 	epoch    string
 
 	chronicle atomic.Pointer[chronicle] // as of the last look that found everything whole
+	heard     heard
 }
 
 // Refused says that a stream cannot be worked with as it is. It is a fault of the
