@@ -12,42 +12,37 @@ import (
 )
 
 // How far our wall clock may be from Stripe's. The safe window leaves an hour for clocks
-// that disagree; half of it is where ages are no longer trusted. Each limit is left
-// at half of it, so that a clock at the limit does not flutter.
+// that disagree: half of it is where they are reckoned with. Each limit is left at half
+// of it, so that a clock at the limit does not flutter.
 const (
-	skewWarned = time.Minute
-	skewHalted = 30 * time.Minute
+	skewWarned  = time.Minute
+	skewCounted = 30 * time.Minute
 
 	// skewAnswers in a row must show the fault, since one may be a cache's; but the first
 	// answer of a life is enough: a clock that was set while the worker was down makes
 	// old attempts look young, and each further request might bill one of them again.
 	skewAnswers = 3
-
-	clockHold = "clock"
 )
 
-// clockWatch compares our wall clock with the Date of Stripe's answers: it warns, and
-// halts while ages cannot be trusted.
+// clockWatch compares our wall clock with the Date of Stripe's answers. It warns, and
+// where Stripe's is far ahead, earlier attempts are taken for as much older: see
+// [delivery.Skew]. Stripe's being behind endangers nothing.
 //
-//	right ── over 1 min ──▶ warned ── over 30 min, the first answer or three in a row ──▶ halted
+//	right ── over 1 min ──▶ warned ── over 30 min, the first answer or three in a row ──▶ counted
 //	  ▲                       │                                                              │
-//	  └──── below 30 s ───────┘◀──────────── the clock was set, below 15 min ────────────────┘
-//
-// While halted nothing is sent and no answer comes; what the clock was set by then shows
-// against the monotonic clock, which setting does not touch.
+//	  └──── below 30 s ───────┘◀────────────────────── below 15 min ─────────────────────────┘
 type clockWatch struct {
 	delivery.Sender
 
-	gate *delivery.Gate
-	log  *zap.Logger
+	counts *delivery.Skew
+	log    *zap.Logger
 
 	mu      sync.Mutex
 	skew    time.Duration // ours minus Stripe's, at the last answer; 0: within what can be seen
-	local   time.Time     // reading of both clocks at that answer
 	warned  bool
 	faults  int // answers in a row beyond the limit
 	seen    bool
-	stopped bool
+	counted time.Duration // what is reckoned with; 0: nothing
 }
 
 // Send implements delivery.Sender.
@@ -75,17 +70,34 @@ func skewOf(began, received, date time.Time) time.Duration {
 func (c *clockWatch) note(began, received, date time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.skew, c.local = skewOf(began, received, date), received
+	c.skew = skewOf(began, received, date)
 	c.judge(c.skew)
 	first := !c.seen
 	c.seen = true
-	if c.skew.Abs() <= skewHalted {
+	// What is reckoned with already is no fault, unless it has changed.
+	if parted := (c.skew + c.counted).Abs(); c.counted != 0 && parted <= skewWarned || c.skew.Abs() <= skewCounted {
 		c.faults = 0
+		if c.counted != 0 && c.skew.Abs() < skewCounted/2 {
+			c.count(0, received)
+		}
 		return
 	}
-	if c.faults++; (first || c.faults >= skewAnswers) && !c.stopped {
-		c.stopped = true
-		c.gate.Hold(clockHold, delivery.StateHalted, describeSkew(c.skew)+": ages cannot be trusted; set this machine's clock, or restart the worker after it was set")
+	if c.faults++; first || c.faults >= skewAnswers {
+		c.faults = 0
+		c.count(max(-c.skew, 0), received)
+	}
+}
+
+// count has attempts from before now taken for so much older. c.mu is held.
+func (c *clockWatch) count(ahead time.Duration, now time.Time) {
+	if ahead == c.counted {
+		return
+	}
+	c.counted = ahead
+	c.counts.Set(ahead, now)
+	if ahead > 0 {
+		c.log.Error("Stripe's clock is far ahead of this machine's: earlier attempts are taken for as much older, and those that Stripe may have counted become ambiguous; set this machine's clock",
+			zap.Duration("ahead_by", ahead))
 	}
 }
 
@@ -100,33 +112,14 @@ func (c *clockWatch) judge(skew time.Duration) {
 	}
 }
 
-// tick looks whether the clock was set while nothing is sent.
-func (c *clockWatch) tick(now time.Time) {
-	c.mu.Lock()
-	local := c.local
-	c.mu.Unlock()
-	c.wasSet(now.Round(0).Sub(local.Round(0)) - now.Sub(local))
-}
-
-// wasSet takes note that the clock was set by so much since the last answer.
-func (c *clockWatch) wasSet(by time.Duration) {
+// status is for /readyz: what is to be known of the clock, "" for nothing.
+func (c *clockWatch) status() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if skew := c.skew + by; c.stopped && skew.Abs() < skewHalted/2 {
-		c.stopped, c.faults = false, 0
-		c.log.Info("this machine's clock was set; going on", zap.Duration("by", by))
-		c.gate.Lift(clockHold)
+	if !c.warned {
+		return ""
 	}
-}
-
-// status is for /readyz: whether ages can be trusted, and what is to be known.
-func (c *clockWatch) status() (ok bool, text string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.warned || c.stopped {
-		text = describeSkew(c.skew)
-	}
-	return !c.stopped, text
+	return describeSkew(c.skew)
 }
 
 func describeSkew(skew time.Duration) string {
@@ -134,5 +127,5 @@ func describeSkew(skew time.Duration) string {
 	if skew < 0 {
 		word = "behind"
 	}
-	return fmt.Sprintf("this machine's clock is at least %s %s Stripe's", skew.Abs().Round(time.Second), word)
+	return fmt.Sprintf("this machine's clock is at least %s %s Stripe's; set it", skew.Abs().Round(time.Second), word)
 }

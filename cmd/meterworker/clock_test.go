@@ -31,27 +31,31 @@ func (d *dated) Send(context.Context, delivery.Attempt) delivery.Answer {
 const noDate = 1<<63 - 1
 
 func TestClockOfStripe(t *testing.T) {
+	const h, m = time.Hour, time.Minute
 	tests := []struct {
 		name    string
 		answers []time.Duration // how far our clock is ahead, by each of them
-		halted  bool
+		counted time.Duration   // how much older earlier attempts are taken for in the end
 		warned  int
 		detail  string
 	}{
-		{"the same", []time.Duration{0, 500 * time.Millisecond, -500 * time.Millisecond}, false, 0, ""},
-		{"a minute", []time.Duration{time.Minute, -time.Minute}, false, 0, ""},
-		{"ahead", []time.Duration{2 * time.Minute, 2 * time.Minute}, false, 1, "ahead of Stripe's"},
-		{"behind", []time.Duration{-2 * time.Minute, -2 * time.Minute}, false, 1, "behind Stripe's"},
-		{"around the limit", []time.Duration{62 * time.Second, 58 * time.Second, 62 * time.Second}, false, 1, "ahead"},
-		{"mended", []time.Duration{2 * time.Minute, 10 * time.Second}, false, 1, ""},
-		{"again", []time.Duration{2 * time.Minute, 10 * time.Second, 2 * time.Minute}, false, 2, "ahead"},
-		{"hours ahead, from the first answer", []time.Duration{3 * time.Hour}, true, 1, "2h59m59s ahead"},
-		{"hours behind, from the first answer", []time.Duration{-3 * time.Hour}, true, 1, "3h0m0s behind"},
-		{"two strange answers later", []time.Duration{0, 3 * time.Hour, 3 * time.Hour, 0}, false, 1, ""},
-		{"three later", []time.Duration{0, 3 * time.Hour, 3 * time.Hour, 3 * time.Hour}, true, 1, "ahead"},
-		{"not three in a row", []time.Duration{0, 3 * time.Hour, 3 * time.Hour, 0, 3 * time.Hour}, false, 2, "ahead"},
-		{"half an hour", []time.Duration{30 * time.Minute, -30 * time.Minute}, false, 1, "behind"},
-		{"no date", []time.Duration{noDate, noDate, noDate}, false, 0, ""},
+		{"the same", []time.Duration{0, 500 * time.Millisecond, -500 * time.Millisecond}, 0, 0, ""},
+		{"a minute", []time.Duration{m, -m}, 0, 0, ""},
+		{"ahead", []time.Duration{2 * m, 2 * m}, 0, 1, "ahead of Stripe's"},
+		{"behind", []time.Duration{-2 * m, -2 * m}, 0, 1, "behind Stripe's"},
+		{"around the limit", []time.Duration{62 * time.Second, 58 * time.Second, 62 * time.Second}, 0, 1, "ahead"},
+		{"mended", []time.Duration{2 * m, 10 * time.Second}, 0, 1, ""},
+		{"again", []time.Duration{2 * m, 10 * time.Second, 2 * m}, 0, 2, "ahead"},
+		{"hours ahead endanger nothing", []time.Duration{3 * h, 3 * h, 3 * h, 3 * h}, 0, 1, "2h59m59s ahead"},
+		{"hours behind, from the first answer", []time.Duration{-3 * h}, 3 * h, 1, "3h0m0s behind"},
+		{"two strange answers later", []time.Duration{0, -3 * h, -3 * h, 0}, 0, 1, ""},
+		{"three later", []time.Duration{0, -3 * h, -3 * h, -3 * h}, 3 * h, 1, "behind"},
+		{"not three in a row", []time.Duration{0, -3 * h, -3 * h, 0, -3 * h}, 0, 2, "behind"},
+		{"half an hour", []time.Duration{-30 * m, 30 * m}, 0, 1, "ahead"},
+		{"it has become more", []time.Duration{-3 * h, -3 * h, -8 * h, -8 * h, -8 * h}, 8 * h, 1, "behind"},
+		{"less, but still much", []time.Duration{-3 * h, -20 * m, -20 * m, -20 * m}, 3 * h, 1, "behind"},
+		{"set right", []time.Duration{-3 * h, 0}, 0, 1, ""},
+		{"no date", []time.Duration{noDate, noDate, noDate}, 0, 0, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -61,13 +65,11 @@ func TestClockOfStripe(t *testing.T) {
 					stripe.ahead = ahead
 					c.Send(t.Context(), delivery.Attempt{})
 				}
-				state, reason := c.gate.Status()
-				if halted := state == delivery.StateHalted; halted != tt.halted || halted && !strings.Contains(reason, "set this machine's clock") {
-					t.Errorf("%s (%s), want halted: %v", state, reason, tt.halted)
+				if c.counted != tt.counted {
+					t.Errorf("attempts are taken for %s older, want %s", c.counted, tt.counted)
 				}
-				ok, detail := c.status()
-				if ok == tt.halted || !strings.Contains(detail, tt.detail) || tt.detail == "" && detail != "" {
-					t.Errorf("status %v %q, want %q", ok, detail, tt.detail)
+				if detail := c.status(); !strings.Contains(detail, tt.detail) || tt.detail == "" && detail != "" {
+					t.Errorf("status %q, want %q", detail, tt.detail)
 				}
 				if n := logs.FilterLevelExact(zap.WarnLevel).Len(); n != tt.warned {
 					t.Errorf("%d warnings, want %d", n, tt.warned)
@@ -80,52 +82,17 @@ func TestClockOfStripe(t *testing.T) {
 func watchClock() (*clockWatch, *dated, *observer.ObservedLogs) {
 	core, logs := observer.New(zap.DebugLevel)
 	stripe := &dated{id: "req_1"}
-	gate := delivery.NewGate(func(string, string) {}, func() float64 { return 0 })
-	return &clockWatch{Sender: stripe, gate: gate, log: zap.New(core)}, stripe, logs
+	return &clockWatch{Sender: stripe, counts: &delivery.Skew{}, log: zap.New(core)}, stripe, logs
 }
 
 // The Date of a proxy's answer says nothing.
 func TestClockOfAProxy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, stripe, logs := watchClock()
-		*stripe = dated{ahead: 5 * time.Hour}
+		*stripe = dated{ahead: -5 * time.Hour}
 		c.Send(t.Context(), delivery.Attempt{})
-		if state, _ := c.gate.Status(); state != delivery.StateClosed || logs.Len() > 0 {
-			t.Errorf("%s, %d lines", state, logs.Len())
+		if c.counted != 0 || logs.Len() > 0 {
+			t.Errorf("%s counted, %d lines", c.counted, logs.Len())
 		}
 	})
-}
-
-// While halted no answer comes: the worker goes on by itself once its clock was set.
-func TestClockIsSet(t *testing.T) {
-	for name, row := range map[string]struct {
-		ahead, set time.Duration
-		goesOn     bool
-	}{
-		"set right":          {3 * time.Hour, -3 * time.Hour, true},
-		"set nearly right":   {3 * time.Hour, -3*time.Hour + 14*time.Minute, true},
-		"not far enough":     {3 * time.Hour, -2 * time.Hour, false},
-		"too far":            {3 * time.Hour, -4 * time.Hour, false},
-		"the wrong way":      {3 * time.Hour, 3 * time.Hour, false},
-		"not set":            {-3 * time.Hour, 0, false},
-		"was behind":         {-3 * time.Hour, 3 * time.Hour, true},
-		"within the flutter": {31 * time.Minute, -10 * time.Minute, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, stripe, _ := watchClock()
-				stripe.ahead = row.ahead
-				c.Send(t.Context(), delivery.Attempt{})
-				<-time.After(time.Hour) // in the bubble both clocks go on alike
-				c.tick(time.Now())
-				if state, _ := c.gate.Status(); state != delivery.StateHalted {
-					t.Fatalf("%s by the mere passing of time", state)
-				}
-				c.wasSet(row.set)
-				if state, _ := c.gate.Status(); state == delivery.StateHalted == row.goesOn {
-					t.Errorf("%s, want to go on: %v", state, row.goesOn)
-				}
-			})
-		})
-	}
 }

@@ -52,7 +52,7 @@ func newDaemon(cfg Config, log *zap.Logger) *daemon {
 	d := &daemon{cfg: cfg, log: log, opening: "starting"}
 	d.metrics = metrics.New(metricLabels())
 	d.gate = delivery.NewGate(d.breakerChanged, mathrand.Float64)
-	d.clock = &clockWatch{gate: d.gate, log: log}
+	d.clock = &clockWatch{counts: &delivery.Skew{}, log: log}
 	return d
 }
 
@@ -252,7 +252,7 @@ func (d *daemon) assemble(stop, cut context.Context, fatal context.CancelCauseFu
 		SafeWindow: d.cfg.SafeWindow, AcceptForeign: d.cfg.AcceptForeignDuplicates, Epoch: streams.Epoch(),
 		Ahead: min(max(int(d.cfg.Rate/10), 4), maxConns), Random: mathrand.Float64,
 	}, delivery.Parts{
-		Sender: d.clock, Permits: permits{bucket}, DeadLetters: letters, Gate: d.gate, Metrics: d.metrics, Log: d.log,
+		Sender: d.clock, Permits: permits{bucket}, DeadLetters: letters, Gate: d.gate, Skew: d.clock.counts, Metrics: d.metrics, Log: d.log,
 		Lanes: ratelimit.NewLanes(func(n int) { d.metrics.LanesBusy.Set(float64(n)) }),
 	})
 	f := &fleet{
@@ -328,7 +328,7 @@ func (d *daemon) breakerChanged(state, reason string) {
 	d.metrics.State(state, delivery.States())
 	switch state {
 	case delivery.StateHalted:
-		d.log.Error("halted: nothing is sent until this is mended; then give it a new key, or run `meterworker resume`", zap.String("reason", reason))
+		d.log.Error("halted: nothing is sent until this is mended; then do what the reason says, put a new key into the file, or run `meterworker resume`", zap.String("reason", reason))
 	case delivery.StateOpen, delivery.StatePaused:
 		d.log.Warn(state+": nothing is fetched, usage waits in the outbox", zap.String("reason", reason))
 	default:

@@ -22,7 +22,6 @@ func (d *daemon) observe(ctx context.Context) {
 	trimmed := time.Now()
 	for {
 		d.gauge(ctx)
-		d.clock.tick(time.Now())
 		if time.Since(trimmed) >= trimEvery {
 			trimmed = time.Now()
 			d.trim(ctx)

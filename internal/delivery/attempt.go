@@ -48,13 +48,15 @@ func (d *delivery) entry() journal.Entry {
 
 // attempt waits until it may be made and makes one request, or says why not.
 func (d *delivery) attempt(stop, cut context.Context) (answer Answer, refused refusal) {
-	lane := laneOf(d.message.Subject())
-	pass, err := d.w.gate.Enter(stop, lane, d.known.Unknown || !d.unknown.IsZero())
+	pass, err := d.w.gate.Enter(stop, Turn{
+		Lane: laneOf(d.message.Subject()), Sequence: d.message.Sequence(),
+		Doubtful: d.known.Unknown || !d.unknown.IsZero(), Inherited: d.known.Unknown,
+	})
 	if err != nil {
 		return Answer{}, refusedStopped
 	}
 	var learned Answer // none from a panic, nor from an attempt that was not made
-	defer func() { d.halted = d.w.gate.Leave(pass, lane, learned) }()
+	defer func() { d.halted = d.w.gate.Leave(pass, learned) }()
 	permit, err := d.permit(stop)
 	if err != nil {
 		return Answer{}, refusedStopped
@@ -161,10 +163,10 @@ func spend(ctx, stop context.Context, permit Permit) error {
 // taken it for one, and may have delivered the event since.
 func (d *delivery) tooOld(now time.Time) refusal {
 	window := d.w.safeWindow()
-	if d.known.Unknown && d.known.Oldest.Age(now) >= window {
+	if d.known.Unknown && d.w.skew.age(d.known.Oldest, now) >= window {
 		return refusedAmbiguous
 	}
-	if !d.earlier.IsZero() && d.earlier.Age(now) >= window {
+	if !d.earlier.IsZero() && d.w.skew.age(d.earlier, now) >= window {
 		return refusedAmbiguous
 	}
 	if d.intent.Age(now) >= window {

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"maps"
 	"strconv"
 	"time"
 )
@@ -17,9 +18,11 @@ const (
 	tripStreak  = 10
 	tripFor     = 2 * time.Second
 
-	// tripLanes is how many lanes must have failed within tripWindow. Below it an answer
-	// of 5xx may be about the customer; silence and failed connections never are.
-	tripLanes = 3
+	// tripLanes and tripEvents are how many lanes and events must have failed within
+	// tripWindow. Below it an answer of 5xx may be about the customer or the event, and a
+	// handful of events gets its three attempts; silence and failed connections never are.
+	tripLanes  = 3
+	tripEvents = 10
 
 	// buryAtMost is how many server errors in a row are buried without any sign of
 	// Stripe's health in between; with few lanes more, since then it may be their fault.
@@ -47,7 +50,8 @@ const (
 // and duplicates are signs of health. Time is passed in.
 type breaker struct {
 	recent  slidingWindow
-	lanes   map[string]time.Time // lanes that failed within tripWindow, a few of them
+	lanes   map[string]time.Time // lanes that failed within tripWindow, tripLanes of them at most
+	events  map[uint64]time.Time // the same for events
 	streak  int                  // failures in a row
 	since   time.Time            // the first of them
 	buried  int                  // server errors buried in this streak
@@ -60,6 +64,7 @@ func newBreaker() *breaker {
 	return &breaker{
 		recent: newWindow(tripWindow, 100),
 		lanes:  map[string]time.Time{},
+		events: map[uint64]time.Time{},
 		minute: newWindow(refuseWindow, 60),
 	}
 }
@@ -78,7 +83,7 @@ func (c Class) fails() bool {
 func (c Class) unreached() bool { return c == NoAnswer || c == NotSent }
 
 // note takes one result in and says what the results come to.
-func (b *breaker) note(now time.Time, lane string, a Answer) finding {
+func (b *breaker) note(now time.Time, turn Turn, a Answer) finding {
 	failed, code := a.Class.fails(), permanentCode(a)
 	b.recent.add(now, tally{results: 1, failures: one(failed), unreached: one(a.Class.unreached())})
 	b.minute.add(now, tally{results: 1}).count(code)
@@ -89,7 +94,7 @@ func (b *breaker) note(now time.Time, lane string, a Answer) finding {
 		}
 		return healthy
 	}
-	if b.fail(now, lane); b.tripped(now) {
+	if b.fail(now, turn); b.tripped(now) {
 		return failing
 	}
 	return healthy
@@ -101,7 +106,7 @@ func (b *breaker) refused(now time.Time, code string) bool {
 	return all.results >= refuseResults && float64(b.minute.counted(code)) >= refuseShare*float64(all.results)
 }
 
-func (b *breaker) fail(now time.Time, lane string) {
+func (b *breaker) fail(now time.Time, turn Turn) {
 	if b.streak++; b.streak == 1 {
 		b.since = now
 	}
@@ -109,13 +114,15 @@ func (b *breaker) fail(now time.Time, lane string) {
 		b.episode = now
 	}
 	b.last = now
-	for known, at := range b.lanes {
-		if now.Sub(at) > tripWindow {
-			delete(b.lanes, known)
-		}
-	}
-	if _, known := b.lanes[lane]; known || len(b.lanes) < tripLanes {
-		b.lanes[lane] = now
+	remember(b.lanes, turn.Lane, now, tripLanes)
+	remember(b.events, turn.Sequence, now, tripEvents)
+}
+
+// remember keeps up to so many of what failed within tripWindow.
+func remember[K comparable](seen map[K]time.Time, what K, now time.Time, most int) {
+	maps.DeleteFunc(seen, func(_ K, at time.Time) bool { return now.Sub(at) > tripWindow })
+	if _, known := seen[what]; known || len(seen) < most {
+		seen[what] = now
 	}
 }
 
@@ -130,8 +137,8 @@ func (b *breaker) tripped(now time.Time) bool {
 	return inARow || whole.mostlyFailed() || soon.mostlyFailed()
 }
 
-// few reports whether so few lanes have failed that it may be their own fault.
-func (b *breaker) few() bool { return len(b.lanes) < tripLanes }
+// few reports whether so few have failed that it may be their own fault.
+func (b *breaker) few() bool { return len(b.lanes) < tripLanes || len(b.events) < tripEvents }
 
 // mayBury reports whether one more server error may be buried; it counts.
 func (b *breaker) mayBury() bool {

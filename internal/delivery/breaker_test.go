@@ -29,7 +29,7 @@ func play(b *breaker, at time.Time, steps []step) (found finding, when int, end 
 		for i := range s.times {
 			at = at.Add(s.every)
 			n++
-			if f := b.note(at, fmt.Sprintf("%v-%d", s.answer.Class, i%s.lanes), s.answer); f != healthy && found == healthy {
+			if f := b.note(at, Turn{Lane: fmt.Sprintf("%v-%d", s.answer.Class, i%s.lanes), Sequence: uint64(n)}, s.answer); f != healthy && found == healthy {
 				found, when = f, n
 			}
 		}
@@ -73,6 +73,24 @@ func TestBreakerThresholds(t *testing.T) {
 				t.Errorf("found %d at result %d, want %d at %d", found, when, c.want, c.when)
 			}
 		})
+	}
+}
+
+// TestBreakerLeavesAHandful: nine events, of a customer each, get their three attempts
+// however slowly; ten are an outage.
+func TestBreakerLeavesAHandful(t *testing.T) {
+	for events, want := range map[int]finding{1: healthy, 5: healthy, 9: healthy, 10: failing} {
+		for _, every := range []time.Duration{time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond} {
+			b, at, found := newBreaker(), time.Unix(1_800_000_000, 0), healthy
+			for i := range 3 * events {
+				at = at.Add(every)
+				turn := Turn{Lane: fmt.Sprint(i % events), Sequence: uint64(i % events)}
+				found = max(found, b.note(at, turn, bad))
+			}
+			if found != want {
+				t.Errorf("%d events, a result every %v: found %d, want %d", events, every, found, want)
+			}
+		}
 	}
 }
 

@@ -86,10 +86,10 @@ const pastWindow = "an attempt that Stripe may have counted is older than the sa
 func (d *delivery) weigh(stop context.Context) func() Disposition {
 	now := time.Now()
 	d.inherit(now)
-	if d.known.Unknown && d.known.Oldest.Age(now) >= d.w.safeWindow() {
+	if d.known.Unknown && d.w.skew.age(d.known.Oldest, now) >= d.w.safeWindow() {
 		return d.toBury(stop, deadletter.Ambiguous, pastWindow)
 	}
-	if !d.known.OtherAlive.IsZero() && d.known.OtherAlive.Age(now) < d.w.safeWindow() {
+	if !d.known.OtherAlive.IsZero() && d.w.skew.age(d.known.OtherAlive, now) < d.w.safeWindow() {
 		return func() Disposition { return d.release(otherFirst) }
 	}
 	return nil

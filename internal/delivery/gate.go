@@ -110,21 +110,32 @@ func (g *Gate) Places(otherwise int) int {
 	return g.trials.places(otherwise)
 }
 
+// Turn is an attempt that would be made.
+type Turn struct {
+	Lane     string
+	Sequence uint64 // of the message
+
+	// Doubtful: the event may have been counted already; Inherited: by an attempt that
+	// the journal tells of.
+	Doubtful, Inherited bool
+}
+
 // Pass is the right to make one attempt with the key of its generation.
 type Pass struct {
+	Turn
+
 	generation int
 	alone      bool
 }
 
-// Enter waits until an attempt of the lane may be made; it fails when ctx ends or work
-// has stopped. doubtful says that the event may have been counted already. Leave must
-// follow where Enter did not fail.
-func (g *Gate) Enter(ctx context.Context, lane string, doubtful bool) (Pass, error) {
-	pass, alone, err := g.pass()
+// Enter waits until the attempt may be made; it fails when ctx ends or work has
+// stopped. Leave must follow where it did not fail.
+func (g *Gate) Enter(ctx context.Context, turn Turn) (Pass, error) {
+	pass, alone, err := g.pass(turn)
 	if err != nil || !alone {
 		return pass, err
 	}
-	if patience := g.patience(lane, doubtful); patience > 0 {
+	if patience := g.patience(turn); patience > 0 {
 		idle(ctx, patience)
 	}
 	select {
@@ -132,7 +143,7 @@ func (g *Gate) Enter(ctx context.Context, lane string, doubtful bool) (Pass, err
 	case <-ctx.Done():
 		return Pass{}, fmt.Errorf("waiting for the attempt before: %w", ctx.Err())
 	}
-	pass, alone, err = g.pass()
+	pass, alone, err = g.pass(turn)
 	if err != nil || !alone { // it was answered, for better or worse, while we waited
 		<-g.proof
 		return pass, err
@@ -141,22 +152,26 @@ func (g *Gate) Enter(ctx context.Context, lane string, doubtful bool) (Pass, err
 	return pass, nil
 }
 
-func (g *Gate) pass() (pass Pass, alone bool, err error) {
+func (g *Gate) pass(turn Turn) (pass Pass, alone bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.flows() {
 		return Pass{}, false, errStopped
 	}
-	return Pass{generation: g.generation}, g.due > 0, nil
+	return Pass{Turn: turn, generation: g.generation}, g.due > 0, nil
 }
 
-func (g *Gate) patience(lane string, doubtful bool) time.Duration {
+func (g *Gate) patience(turn Turn) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.state != StateHalfOpen {
+	switch {
+	case g.state == StateHalfOpen:
+		return g.trials.patience(turn.Lane, turn.Doubtful)
+	case turn.Inherited:
+		return othersFirst // the first answer of a life also tells how Stripe's clock goes
+	default:
 		return 0
 	}
-	return g.trials.patience(lane, doubtful)
 }
 
 // check is the last look at a pass before the first byte is written. It does not
@@ -180,9 +195,9 @@ func (g *Gate) check(pass Pass) refusal {
 // was none. When the answer blames the set-up, the gate is halted before the next
 // attempt may enter; Leave then reports true, unless the fault concerns an earlier
 // key: see Halt.
-func (g *Gate) Leave(pass Pass, lane string, answer Answer) (halted bool) {
+func (g *Gate) Leave(pass Pass, answer Answer) (halted bool) {
 	g.mu.Lock()
-	halted = g.learn(time.Now(), pass, lane, answer)
+	halted = g.learn(time.Now(), pass, answer)
 	g.mu.Unlock()
 	if pass.alone {
 		<-g.proof
@@ -190,7 +205,7 @@ func (g *Gate) Leave(pass Pass, lane string, answer Answer) (halted bool) {
 	return halted
 }
 
-func (g *Gate) learn(now time.Time, pass Pass, lane string, a Answer) (halted bool) {
+func (g *Gate) learn(now time.Time, pass Pass, a Answer) (halted bool) {
 	if a.Class == 0 {
 		return false
 	}
@@ -199,14 +214,14 @@ func (g *Gate) learn(now time.Time, pass Pass, lane string, a Answer) (halted bo
 	}
 	if g.state == StateHalfOpen {
 		if pass.alone && pass.generation == g.generation {
-			g.tried(lane, a)
+			g.tried(pass.Lane, a)
 		}
 		return false
 	}
 	if a.Class.provesKey() && pass.generation == g.generation && g.state != StateHalted {
 		g.due = 0
 	}
-	found := g.breaker.note(now, lane, a)
+	found := g.breaker.note(now, pass.Turn, a)
 	if g.state != StateClosed && g.state != StateRamp {
 		return false
 	}

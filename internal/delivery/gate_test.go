@@ -124,8 +124,8 @@ func TestDiallingWhenTheHaltComes(t *testing.T) {
 		gates := make(chan *Gate, 1)
 		w.stripe.script["a"] = []reply{{dial: func(ctx context.Context) {
 			gate := <-gates
-			pass, _ := gate.Enter(ctx, "lane", false)
-			gate.Leave(pass, "lane", unauthorized.Answer)
+			pass, _ := gate.Enter(ctx, Turn{Lane: "lane"})
+			gate.Leave(pass, unauthorized.Answer)
 		}}}
 		w.outbox.publish(subject("cus_1"), body("p", 1), nil) // proves the key
 		m := w.outbox.publish(subject("cus_1"), body("a", 7), nil)
@@ -255,24 +255,24 @@ func TestGateStates(t *testing.T) {
 		var told []string
 		g := NewGate(func(state, reason string) { told = append(told, strings.TrimSpace(state+" "+reason)) }, rand.Float64)
 		enter := func() Pass {
-			p, err := g.Enter(t.Context(), "lane", false)
+			p, err := g.Enter(t.Context(), Turn{Lane: "lane"})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return p
 		}
 		p := enter()
-		if g.Leave(p, "lane", okAnswer) {
+		if g.Leave(p, okAnswer) {
 			t.Error("a 200 halts nothing")
 		}
 		known, other := enter(), enter() // beside each other: the key is proven
 		check(t, "halted", g.Halt(known, "by hand"), true)
 		check(t, "halted twice", g.Halt(other, "again"), true)
 		check(t, "reason", reasonOf(g), "by hand")
-		if _, err := g.Enter(t.Context(), "lane", false); err == nil {
+		if _, err := g.Enter(t.Context(), Turn{Lane: "lane"}); err == nil {
 			t.Error("entered while halted")
 		}
-		g.Leave(known, "lane", okAnswer) // came too late to prove anything
+		g.Leave(known, okAnswer) // came too late to prove anything
 		waited := make(chan error)
 		go func() { waited <- g.Wait(t.Context()) }()
 		synctest.Wait()
@@ -280,17 +280,17 @@ func TestGateStates(t *testing.T) {
 		if err := <-waited; err != nil {
 			t.Error(err)
 		}
-		check(t, "an old fault", g.Leave(other, "lane", unauthorized.Answer), false)
+		check(t, "an old fault", g.Leave(other, unauthorized.Answer), false)
 		p = enter()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := g.Enter(ctx, "lane", false); err == nil {
+		if _, err := g.Enter(ctx, Turn{Lane: "lane"}); err == nil {
 			t.Error("two at once with an unproven key")
 		}
-		g.Leave(p, "lane", failed.Answer)
+		g.Leave(p, failed.Answer)
 		p = enter()
-		g.Leave(p, "lane", okAnswer)
-		g.Leave(enter(), "lane", okAnswer)
+		g.Leave(p, okAnswer)
+		g.Leave(enter(), okAnswer)
 		check(t, "told", strings.Join(told, "; "), "closed; halted by hand; closed")
 		check(t, "reason", reasonOf(g), "")
 	})

@@ -23,7 +23,7 @@ func TestAHaltDoesNotEndAnOutage(t *testing.T) {
 				g.mu.Lock()
 				row.before(g)
 				g.mu.Unlock()
-				check(t, "halted", g.Leave(Pass{}, "lane", Answer{Class: SetupFault, Status: 401}), true)
+				check(t, "halted", g.Leave(Pass{}, Answer{Class: SetupFault, Status: 401}), true)
 				g.Resume()
 				state, _ := g.Status()
 				check(t, "state after the halt", state, row.after)

@@ -238,11 +238,11 @@ func TestRamp(t *testing.T) {
 		g.open("down")
 		g.Recovered()
 		for range trialsNeeded {
-			p, err := g.Enter(t.Context(), "lane", false)
+			p, err := g.Enter(t.Context(), Turn{Lane: "lane"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			g.Leave(p, "lane", okAnswer)
+			g.Leave(p, okAnswer)
 		}
 		var shares []string
 		for range 6 {

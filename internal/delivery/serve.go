@@ -36,6 +36,7 @@ type Worker struct {
 	letters DeadLetters
 	lanes   Lanes
 	gate    *Gate
+	skew    *Skew
 	metrics *metrics.Set
 	log     *zap.Logger
 	ahead   chan struct{}
@@ -51,15 +52,19 @@ type Parts struct {
 	DeadLetters DeadLetters
 	Lanes       Lanes
 	Gate        *Gate
+	Skew        *Skew // nil: none is looked for
 	Metrics     *metrics.Set
 	Log         *zap.Logger
 }
 
 // NewWorker puts a worker together.
 func NewWorker(cfg Config, p Parts) *Worker {
+	if p.Skew == nil {
+		p.Skew = &Skew{}
+	}
 	return &Worker{
 		cfg: cfg, sender: p.Sender, permits: p.Permits, letters: p.DeadLetters, lanes: p.Lanes,
-		gate: p.Gate, metrics: p.Metrics, log: p.Log, ahead: make(chan struct{}, max(1, cfg.Ahead)),
+		gate: p.Gate, skew: p.Skew, metrics: p.Metrics, log: p.Log, ahead: make(chan struct{}, max(1, cfg.Ahead)),
 	}
 }
 

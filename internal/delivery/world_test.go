@@ -26,6 +26,7 @@ type world struct {
 	stripe  *stripe
 	letters *letters
 	permits *permits
+	skew    Skew
 	metrics *metrics.Set
 	logs    *observer.ObservedLogs
 	logger  *zap.Logger
@@ -115,7 +116,7 @@ func (w *world) start() *life {
 	l.lanes = ratelimit.NewLanes(func(int) {})
 	l.worker = NewWorker(w.cfg, Parts{
 		Sender: l.w.stripe.of(l), Permits: w.permits, DeadLetters: dlq{l}, Lanes: l.lanes,
-		Gate: l.gate, Metrics: w.metrics, Log: w.logger,
+		Gate: l.gate, Skew: &w.skew, Metrics: w.metrics, Log: w.logger,
 	})
 	go func() {
 		defer close(l.served)
