@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -35,6 +36,10 @@ func TestMain(m *testing.M) {
 	// The server under test syncs every write; a goroutine in fsync keeps its processor,
 	// and on two of them the simulator would answer in bursts.
 	runtime.GOMAXPROCS(max(8, runtime.GOMAXPROCS(0)))
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil { // parallel tests wait more than they work
+		panic(err)
+	}
 	code := func() int {
 		dir, err := os.MkdirTemp("", "meterworker-e2e-")
 		if err != nil {

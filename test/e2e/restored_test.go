@@ -75,6 +75,7 @@ var (
 // it halts, sends nothing until a person has declared the copy, and then bills
 // nothing twice and what is new once.
 func TestAnOldCopyIsPutBack(t *testing.T) {
+	t.Parallel() // with itself: each copy waits for marks and looks, which are seconds apart
 	tests := []struct {
 		name      string
 		streams   []string // that are put back
@@ -97,6 +98,7 @@ func TestAnOldCopyIsPutBack(t *testing.T) {
 				name = tt.name + " under a running worker"
 			}
 			t.Run(name, func(t *testing.T) {
+				t.Parallel()
 				w := newWorld(t, forgetful)
 				worker := w.start(shortWindows...)
 				w.until("readiness", worker.ready)

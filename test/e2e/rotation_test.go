@@ -115,9 +115,11 @@ const oldKey, newKey = "sk_test_old", "sk_test_new"
 // worker halts once at most, and no request carries the old key once it was refused or
 // replaced.
 func TestRotationOfTheKey(t *testing.T) {
+	t.Parallel()
 	for name, keep := range map[string]func(*testing.T, string) secret{"in place": inPlace, "by rename": byRename, "like Kubernetes": likeKubernetes} {
 		for order, revokedFirst := range map[string]bool{"revoked first": true, "written first": false} {
 			t.Run(name+", "+order, func(t *testing.T) {
+				t.Parallel()
 				w := newWorld(t, simulator.Config{Keys: []string{oldKey}, Latency: 20 * time.Millisecond})
 				file := keep(t, oldKey)
 				var workers []*worker
@@ -146,8 +148,9 @@ func TestRotationOfTheKey(t *testing.T) {
 					}
 				} else {
 					w.stripe.SetKeys(oldKey, newKey)
-					w.publish(p.events[800:1400])
 					file.replace(t, newKey)
+					w.until("both to have read it", func() bool { return workers[0].rotated() && workers[1].rotated() })
+					w.publish(p.events[800:1400]) // there is work for both left, however fast they were
 					w.until("both to use the new key", func() bool { return logs[0].count(newKey) > 2 && logs[1].count(newKey) > 2 })
 					// The first one was made alone, so what carried the old key has arrived.
 					w.stripe.RevokeKey(oldKey)
@@ -159,6 +162,8 @@ func TestRotationOfTheKey(t *testing.T) {
 		}
 	}
 }
+
+func (p *worker) rotated() bool { return strings.Contains(p.log.String(), "the Stripe key has changed") }
 
 func owned(p *worker) float64 { return p.metric("meterworker_partitions_owned") }
 
