@@ -200,7 +200,7 @@ func (d *delivery) conclude(a Answer) {
 	d.cite(a)
 	switch a.Class {
 	case ServerFault, Unexpected:
-		d.spent++
+		d.fail(a)
 	case Accepted, Duplicate, Refused, NoAnswer, ForeignReply:
 	case Throttled:
 		if faultpoint.Seeded(faultpoint.ThrottleSpendsAttempt) {
@@ -210,6 +210,17 @@ func (d *delivery) conclude(a Answer) {
 		d.w.permits.Throttled(a.RetryAfter)
 	case Contended, SetupFault, NotSent:
 		d.letter.Attempts--
+	}
+}
+
+// fail counts an attempt that Stripe has failed on.
+func (d *delivery) fail(a Answer) {
+	if d.spent++; d.spent > 1 {
+		return
+	}
+	d.failing = time.Now()
+	if a.ShouldRetry == RetryNo {
+		d.failing = d.letter.LastAttempt // there will be no second one: others' answers meanwhile must do
 	}
 }
 

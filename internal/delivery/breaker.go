@@ -55,6 +55,7 @@ type breaker struct {
 	streak  int                  // failures in a row
 	since   time.Time            // the first of them
 	buried  int                  // server errors buried in this streak
+	well    time.Time            // last sign of health
 	last    time.Time            // last failure
 	episode time.Time            // first failure after tripWindow without one
 	minute  slidingWindow        // for the permanent codes
@@ -88,7 +89,7 @@ func (b *breaker) note(now time.Time, turn Turn, a Answer) finding {
 	b.recent.add(now, tally{results: 1, failures: one(failed), unreached: one(a.Class.unreached())})
 	b.minute.add(now, tally{results: 1}).count(code)
 	if !failed {
-		b.streak, b.buried = 0, 0
+		b.streak, b.buried, b.well = 0, 0, now
 		if code != "" && b.refused(now, code) {
 			return refusing
 		}
@@ -139,6 +140,10 @@ func (b *breaker) tripped(now time.Time) bool {
 
 // few reports whether so few have failed that it may be their own fault.
 func (b *breaker) few() bool { return len(b.lanes) < tripLanes || len(b.events) < tripEvents }
+
+// onset reports whether this looks like the first moments of an outage to an event that
+// has failed since then: many others fail, and nothing was well meanwhile.
+func (b *breaker) onset(since time.Time) bool { return !b.few() && !b.well.After(since) }
 
 // mayBury reports whether one more server error may be buried; it counts.
 func (b *breaker) mayBury() bool {

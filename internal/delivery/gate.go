@@ -237,8 +237,9 @@ func (g *Gate) learn(now time.Time, pass Pass, a Answer) (halted bool) {
 
 // Withhold reports whether a message that would be buried for this answer must wait
 // instead, because the answer is no fault of the message; else it counts the burial,
-// and returns the number of the outage that it may belong to.
-func (g *Gate) Withhold(a Answer) (outage string, withheld bool) {
+// and returns the number of the outage that it may belong to. since is when the event
+// began to fail.
+func (g *Gate) Withhold(a Answer, since time.Time) (outage string, withheld bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !a.Class.fails() {
@@ -247,7 +248,7 @@ func (g *Gate) Withhold(a Answer) (outage string, withheld bool) {
 	if faultpoint.Seeded(faultpoint.BuriedWhileOpen) {
 		return "", false
 	}
-	if g.state != StateClosed {
+	if g.state != StateClosed || g.breaker.onset(since) {
 		return "", true
 	}
 	if !g.breaker.mayBury() {

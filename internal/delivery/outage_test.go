@@ -1,7 +1,9 @@
 package delivery
 
 import (
+	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -344,4 +346,46 @@ func TestThreeCustomersFail(t *testing.T) {
 		}
 		l.drain()
 	})
+}
+
+// TestTheOnsetBuriesNothing: at a good rate the first moments of an outage cost no event
+// its place in the outbox, however fast its three attempts are over.
+func TestTheOnsetBuriesNothing(t *testing.T) {
+	no := failed
+	no.ShouldRetry = RetryNo
+	for name, c := range map[string]struct {
+		down reply
+		most int
+	}{
+		"500": {failed, 0}, "HTML": {strange, 0}, "500, do not retry": {no, buryAtMost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(20) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					w.places = 500
+					w.cfg.Random = rand.New(rand.NewPCG(seed, 0)).Float64
+					latency := func(context.Context) { pass(80 * time.Millisecond) }
+					began := time.Now()
+					w.stripe.rule = func(Attempt) *reply {
+						r := reply{Answer: okAnswer, counts: true}
+						if time.Since(began) > 3*time.Second {
+							r = c.down
+						}
+						r.working = latency
+						return &r
+					}
+					l := w.start()
+					w.load("x", 2000, 300, 3*time.Millisecond)
+					elapse(10 * time.Second)
+					if n := len(w.letters.all()); n > c.most {
+						t.Errorf("seed %d: %d dead letters, want at most %d", seed, n, c.most)
+					}
+					state, _ := l.gate.Status()
+					check(t, "down", state == StateOpen || state == StateHalfOpen, true)
+					l.drain()
+				})
+			}
+		})
+	}
 }

@@ -42,14 +42,15 @@ type delivery struct {
 	unknown journal.Moment // oldest attempt of this life that may have been counted; zero: none
 	earlier journal.Moment // the same, without the attempt under way or just made
 
-	letter deadletter.Letter // what the dead letter would say so far
-	spent  int               // attempts that Stripe failed on
-	streak int               // answers in a row of the last class
-	last   Class
-	hand   uint64 // part of the Idempotency-Key: a message that was handed back and comes again must not meet the answers of last time
-	keyNo  int    // the same: counts HTTP error answers
-	halted bool   // the last attempt has halted the worker
-	left   bool   // out of our hands: nothing more may be done
+	letter  deadletter.Letter // what the dead letter would say so far
+	spent   int               // attempts that Stripe failed on
+	failing time.Time         // when it began to: the first such answer, or the only such request
+	streak  int               // answers in a row of the last class
+	last    Class
+	hand    uint64 // part of the Idempotency-Key: a message that was handed back and comes again must not meet the answers of last time
+	keyNo   int    // the same: counts HTTP error answers
+	halted  bool   // the last attempt has halted the worker
+	left    bool   // out of our hands: nothing more may be done
 }
 
 // run takes the message through the steps and settles it. stop ends waiting, cut
@@ -146,7 +147,7 @@ func (d *delivery) decide(answer Answer, refused refusal) decision {
 		random:        d.w.cfg.Random(),
 	}
 	if decide(s).mayBeWithheld(answer) { // what would be buried, the gate may want to wait
-		d.letter.Episode, s.withheld = d.w.gate.Withhold(answer)
+		d.letter.Episode, s.withheld = d.w.gate.Withhold(answer, d.failing)
 	}
 	return decide(s)
 }
