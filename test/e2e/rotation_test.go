@@ -163,7 +163,9 @@ func TestRotationOfTheKey(t *testing.T) {
 	}
 }
 
-func (p *worker) rotated() bool { return strings.Contains(p.log.String(), "the Stripe key has changed") }
+func (p *worker) rotated() bool {
+	return strings.Contains(p.log.String(), "the Stripe key has changed")
+}
 
 func owned(p *worker) float64 { return p.metric("meterworker_partitions_owned") }
 
