@@ -58,11 +58,15 @@ func (l *Ledger) Lookup(q Question, now time.Time) Known {
 	if d, ok := l.delivery(q.Key); ok {
 		return Known{Verdict: verdictOn(d, q), By: d.sequence}
 	}
-	if q.EventTime.Before(l.horizon) && q.Forgive.IsZero() { // who forgives knows that it may have been delivered
+	if q.EventTime.Before(l.horizon) && !l.forgives(q) {
 		return Known{Verdict: Forgotten}
 	}
 	return l.unknowns(q, now)
 }
+
+// forgives reports whether a person has taken the risk of what was forgotten: all of it
+// is from before their word. What was forgotten since may have been this very replay's.
+func (l *Ledger) forgives(q Question) bool { return !q.Forgive.Before(l.horizon) }
 
 func verdictOn(d delivery, q Question) Verdict {
 	switch {
