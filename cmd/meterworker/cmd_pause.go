@@ -120,6 +120,7 @@ func whoami() string {
 
 // tally is how far the workers have obeyed.
 type tally struct {
+	Order   string   `json:"order"` // paused or resumed
 	Workers int      `json:"workers"`
 	Obeyed  int      `json:"obeyed"`
 	Waiting []string `json:"waiting"` // names of those that have not
@@ -185,6 +186,7 @@ func count(look outbox.Look, unchanged map[string]int, o order) tally {
 
 func (c *OrderSettings) print(p *process, o order, t tally) error {
 	if c.Output == "json" {
+		t.Order = o.word
 		if err := writeJSONLine(p.Out, t); err != nil {
 			return err
 		}

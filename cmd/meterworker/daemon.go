@@ -332,6 +332,9 @@ func (d *daemon) breakerChanged(state, reason string) {
 	case delivery.StateOpen, delivery.StatePaused:
 		d.log.Warn(state+": nothing is fetched, usage waits in the outbox", zap.String("reason", reason))
 	default:
+		if d.gate == nil {
+			return // closed, to begin with
+		}
 		d.log.Info("breaker", zap.String("state", state), zap.String("reason", reason))
 	}
 }

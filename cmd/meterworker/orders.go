@@ -55,7 +55,7 @@ func (o *orders) follow(ctx context.Context) error {
 }
 
 func pausedBy(o outbox.Orders) string {
-	text := fmt.Sprintf("paused by %s at %s; `meterworker resume` ends it", o.By, o.At.UTC().Format("2006-01-02 15:04:05Z"))
+	text := fmt.Sprintf("by %s at %s; `meterworker resume` ends it", o.By, o.At.UTC().Format("2006-01-02 15:04:05Z"))
 	if o.Why != "" {
 		text += "; why: " + o.Why
 	}
