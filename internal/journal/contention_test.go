@@ -155,7 +155,7 @@ func TestServerRestartsInTheMiddleOfWrites(t *testing.T) {
 	for i := range restarts {
 		select {
 		case <-k.reach((i + 1) * sequences / (restarts + 2)): // in the middle of it
-			b.restart()
+			b.Restart()
 		case <-o.Lost():
 			t.Fatalf("the partition ended: %v", o.Err())
 		}

@@ -12,6 +12,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
+
+	"github.com/meterworker/meterworker/internal/natstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,46 +23,16 @@ const patience = 30 * time.Second
 
 // world is a server and a connection to it.
 type world struct {
-	server *natsserver.Server
+	server *natstest.Server
 	conn   *nats.Conn
 	js     jetstream.JetStream
 }
 
 func newWorld(t *testing.T, change ...func(*natsserver.Options)) *world {
 	t.Helper()
-	opts := &natsserver.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true}
-	for _, c := range change {
-		c(opts)
-	}
-	w := &world{server: start(t, opts)}
-	closed := make(chan struct{})
-	conn, err := nats.Connect(w.server.ClientURL(), nats.ClosedHandler(func(*nats.Conn) { close(closed) }), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.conn = conn
-	t.Cleanup(func() {
-		conn.Close()
-		<-closed
-	})
-	if w.js, err = jetstream.New(conn); err != nil {
-		t.Fatal(err)
-	}
-	return w
-}
-
-func start(t *testing.T, opts *natsserver.Options) *natsserver.Server {
-	t.Helper()
-	server, err := natsserver.NewServer(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server.Start()
-	t.Cleanup(func() { server.Shutdown(); server.WaitForShutdown() })
-	if !server.ReadyForConnections(patience) {
-		t.Fatal("nats-server does not start")
-	}
-	return server
+	server := natstest.Start(t, change...)
+	js := server.Connect()
+	return &world{server: server, conn: js.Conn(), js: js}
 }
 
 var usual = Settings{Mode: "test", Partitions: 3, Replicas: 1, Manage: true, AckWait: 30 * time.Second}

@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 
-	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -322,19 +320,13 @@ func TestServerRestart(t *testing.T) {
 	s := w.open(t, usual)
 	a, b := join(t, s, "a"), join(t, s, "b")
 	beat(t, a, b, a)
-	dir, addr := w.server.StoreDir(), w.server.Addr().String()
-	var port int
-	if _, err := fmt.Sscanf(addr, "127.0.0.1:%d", &port); err != nil {
-		t.Fatal(err)
-	}
-	w.server.Shutdown()
-	w.server.WaitForShutdown()
+	w.server.Stop()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := a.Beat(ctx); err == nil {
 		t.Error("a beat without a server passes")
 	}
-	w.server = start(t, &natsserver.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: filepath.Dir(dir), NoSigs: true, NoLog: true})
+	w.server.Run()
 	eventually(t, "both are back", func() bool {
 		return a.Beat(t.Context()) == nil && b.Beat(t.Context()) == nil
 	})

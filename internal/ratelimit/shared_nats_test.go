@@ -8,62 +8,17 @@ import (
 	"testing"
 	"time"
 
-	natsserver "github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/meterworker/meterworker/internal/natstest"
 )
 
 // patience bounds every wait. It is never what a test measures.
 const patience = 30 * time.Second
 
-// broker is a nats-server in the process; it can be restarted on its port.
-type broker struct {
-	t      *testing.T
-	opts   natsserver.Options
-	server *natsserver.Server
-}
-
-func newBroker(t *testing.T) *broker {
-	t.Helper()
-	b := &broker{t: t, opts: natsserver.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true}}
-	b.start()
-	t.Cleanup(func() { b.stop() })
-	return b
-}
-
-func (b *broker) start() {
-	b.t.Helper()
-	opts := b.opts
-	server, err := natsserver.NewServer(&opts)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	server.Start()
-	if !server.ReadyForConnections(patience) {
-		b.t.Fatal("nats-server does not start")
-	}
-	b.server, b.opts.Port = server, opts.Port
-}
-
-func (b *broker) stop() {
-	b.server.Shutdown()
-	b.server.WaitForShutdown()
-}
-
 // open connects a replica of its own.
-func (b *broker) open() func(context.Context) (jetstream.KeyValue, error) {
-	b.t.Helper()
-	closed := make(chan struct{})
-	conn, err := nats.Connect(b.server.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond),
-		nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.t.Cleanup(func() { conn.Close(); <-closed })
-	js, err := jetstream.New(conn)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+func open(b *natstest.Server) func(context.Context) (jetstream.KeyValue, error) {
+	js := b.Connect()
 	return func(ctx context.Context) (jetstream.KeyValue, error) {
 		kv, err := js.KeyValue(ctx, "usage_control")
 		if errors.Is(err, jetstream.ErrBucketNotFound) {
@@ -121,7 +76,7 @@ func (n noting) Lease(ctx context.Context, want int) (Lease, error) {
 // permit is granted depends on what else the machine does, so slots are held against
 // each other, not grants.
 func TestReplicasOnAServer(t *testing.T) {
-	b := newBroker(t)
+	b := natstest.Start(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var mu sync.Mutex
@@ -130,7 +85,7 @@ func TestReplicasOnAServer(t *testing.T) {
 	all := &grants{}
 	var running sync.WaitGroup
 	for range 3 {
-		shared := NewShared(SharedConfig{Rate: 1000, Open: b.open(), Trouble: func(err error) {
+		shared := NewShared(SharedConfig{Rate: 1000, Open: open(b), Trouble: func(err error) {
 			mu.Lock()
 			defer mu.Unlock()
 			troubles = append(troubles, err)
@@ -145,8 +100,7 @@ func TestReplicasOnAServer(t *testing.T) {
 		t.Errorf("troubles on a sound server: %v", troubles)
 	}
 	mu.Unlock()
-	b.stop()
-	b.start()
+	b.Restart()
 	before := len(all.times())
 	until(t, "1,500 permits after the restart", func() bool { return len(all.times()) >= before+1500 })
 	cancel()
