@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -127,12 +128,12 @@ func (d *delivery) publish(stop context.Context, header map[string]string, dying
 		var stored bool
 		var err error
 		if absent.Age(time.Now()) >= announceAgain {
+			absent = journal.Now(time.Now())                              // as of the beginning of the look
 			if lost := d.journal.Record(settling(), dying); lost != nil { // do we still own it?
 				return d.drop(lost)
 			}
-			stored, err = d.w.letters.Stored(stop, d.letter, d.letter.DeadAt)
-			if err == nil {
-				absent = journal.Now(time.Now())
+			if stored, err = d.look(stop, absent); err != nil {
+				absent = journal.Moment{}
 			}
 		}
 		if !stored && err == nil {
@@ -146,6 +147,18 @@ func (d *delivery) publish(stop context.Context, header map[string]string, dying
 			return d.release(time.Second) // announced in the journal: whoever gets it next goes on here
 		}
 	}
+}
+
+var errLookOld = errors.New("the look for the letter took too long: somebody else may have stored it since")
+
+// look tells whether the letter is stored. That it was not says nothing when the look
+// took so long that the letter may have been stored since.
+func (d *delivery) look(stop context.Context, began journal.Moment) (stored bool, err error) {
+	stored, err = d.w.letters.Stored(stop, d.letter, d.letter.DeadAt)
+	if err == nil && !stored && began.Age(time.Now()) >= announceAgain {
+		err = errLookOld
+	}
+	return stored, err // says itself what it is
 }
 
 // buried records that the letter is stored, then acks.

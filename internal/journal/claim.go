@@ -135,6 +135,7 @@ func (c *claim) message(m Stored) error {
 		return nil // a late copy of a write that was read already
 	}
 	c.ordinal = body.ordinal
+	c.ledger.compare(m.Time, body.wall)
 	for _, e := range body.entries {
 		c.entry(e, m.Time, body.wall)
 	}

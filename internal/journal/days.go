@@ -108,7 +108,23 @@ func (l *Ledger) forget(until time.Time) {
 func (l *Ledger) Horizon() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.horizon
+	return l.forgotten()
+}
+
+// forgotten is the horizon by the clocks that events were dated with. l.mu is held.
+func (l *Ledger) forgotten() time.Time {
+	if l.horizon.IsZero() {
+		return l.horizon
+	}
+	return l.horizon.Add(l.behind)
+}
+
+// compare takes note of a message's stamp and its writer's clock. What the server stamps
+// with a clock that is behind leaves the memory before events of its time do.
+func (l *Ledger) compare(stamp, wall time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.behind = max(l.behind, wall.Sub(stamp))
 }
 
 // maxAhead is how far an event's timestamp may lie after its delivery: Stripe's

@@ -105,6 +105,30 @@ func TestHorizonIsPastEverythingThatWasDropped(t *testing.T) {
 	}
 }
 
+// A server whose clock was behind stamps records before events of their time: what it has
+// let go is not taken for new.
+func TestMemoryOfAServerThatWasBehind(t *testing.T) {
+	l := newLedger()
+	at := noon.Add(-72 * time.Hour)
+	l.compare(at, at.Add(-time.Hour)) // a writer that is behind changes nothing
+	l.compare(at, at.Add(3*time.Hour))
+	l.compare(at, at.Add(2*time.Hour))
+	l.apply(Entry{Sequence: 1, Key: 1, Fingerprint: content, State: Unknown, T0: at}, at)
+	l.settle(claimedAt(noon, 0))
+	q := Question{Sequence: 1, Key: 1, Fingerprint: content, EventTime: at.Add(3 * time.Hour)}
+	if known := l.Lookup(q, noon); known.Verdict != Fresh || !known.Unknown {
+		t.Fatalf("%s, unknown %t: want it to be in doubt while it is remembered", known.Verdict, known.Unknown)
+	}
+	l.Expire(noon, 48*time.Hour)
+	if known := l.Lookup(q, noon); known.Verdict != Forgotten {
+		t.Errorf("%s after it was let go, want %s", known.Verdict, Forgotten)
+	}
+	q.EventTime = at.Add(3*time.Hour + maxAhead)
+	if known := l.Lookup(q, noon); known.Verdict != Fresh {
+		t.Errorf("an event of later is %s, want %s", known.Verdict, Fresh)
+	}
+}
+
 func TestShrinkDropsTheOldestDaysFirst(t *testing.T) {
 	l := oneADay(6)
 	size, _ := l.Size()

@@ -35,10 +35,11 @@ type Ledger struct {
 	unknown  map[uint64][]attempt
 	dying    map[uint64]dying
 	attempts int
-	newest   uint64       // highest sequence seen
-	clock    *serverClock // nil until settle
-	horizon  time.Time    // events from before it may have been forgotten; zero: nothing was dropped
-	lost     []Span       // as declared; never changed
+	newest   uint64        // highest sequence seen
+	clock    *serverClock  // nil until settle
+	horizon  time.Time     // events from before it may have been forgotten, by the server's clock; zero: nothing was dropped
+	behind   time.Duration // the server's clock was behind a writer's, and so behind events' timestamps, by so much at most
+	lost     []Span        // as declared; never changed
 }
 
 func newLedger() *Ledger {
@@ -58,7 +59,7 @@ func (l *Ledger) Lookup(q Question, now time.Time) Known {
 	if d, ok := l.delivery(q.Key); ok {
 		return Known{Verdict: verdictOn(d, q), By: d.sequence}
 	}
-	if q.EventTime.Before(l.horizon) && !l.forgives(q) {
+	if q.EventTime.Before(l.forgotten()) && !l.forgives(q) {
 		return Known{Verdict: Forgotten}
 	}
 	return l.unknowns(q, now)
@@ -66,7 +67,7 @@ func (l *Ledger) Lookup(q Question, now time.Time) Known {
 
 // forgives reports whether a person has taken the risk of what was forgotten: all of it
 // is from before their word. What was forgotten since may have been this very replay's.
-func (l *Ledger) forgives(q Question) bool { return !q.Forgive.Before(l.horizon) }
+func (l *Ledger) forgives(q Question) bool { return !q.Forgive.Before(l.forgotten()) }
 
 func verdictOn(d delivery, q Question) Verdict {
 	switch {

@@ -102,13 +102,15 @@ func (w *writer) writeRecords(ctx context.Context, items []pending) error {
 	entries := flatten(items)
 	_, err := w.append(ctx, DoneKind, entries)
 	if err == nil {
-		w.applyRecords(entries, w.p.clock.stamp(Now(time.Now())))
+		now := time.Now()
+		w.applyRecords(entries, w.p.clock.stamp(Now(now)), now)
 	}
 	answer(items, outcome{err: err})
 	return err
 }
 
-func (w *writer) applyRecords(entries []Entry, stamp time.Time) {
+func (w *writer) applyRecords(entries []Entry, stamp, wall time.Time) {
+	w.p.Ledger.compare(stamp, wall)
 	for _, e := range entries {
 		w.p.Ledger.apply(e, stamp)
 		if intent, ok := w.open[e.Sequence]; ok {
