@@ -54,8 +54,8 @@ type breaker struct {
 	events  map[uint64]time.Time // the same for events
 	streak  int                  // failures in a row
 	since   time.Time            // the first of them
-	buried  int                  // server errors buried in this streak
-	well    time.Time            // last sign of health
+	buried  int                  // server errors buried since then
+	well    time.Time            // when Stripe last executed an event
 	last    time.Time            // last failure
 	episode time.Time            // first failure after tripWindow without one
 	minute  slidingWindow        // for the permanent codes
@@ -80,6 +80,10 @@ func (c Class) fails() bool {
 	return false
 }
 
+// executed reports whether Stripe has looked at the event itself. A 409 or 429 shows only
+// that somebody answers.
+func (c Class) executed() bool { return c == Accepted || c == Duplicate || c == Refused }
+
 // unreached reports whether no answer came at all: that is never a customer's fault.
 func (c Class) unreached() bool { return c == NoAnswer || c == NotSent }
 
@@ -89,7 +93,9 @@ func (b *breaker) note(now time.Time, turn Turn, a Answer) finding {
 	b.recent.add(now, tally{results: 1, failures: one(failed), unreached: one(a.Class.unreached())})
 	b.minute.add(now, tally{results: 1}).count(code)
 	if !failed {
-		b.streak, b.buried, b.well = 0, 0, now
+		if b.streak = 0; a.Class.executed() {
+			b.buried, b.well = 0, now
+		}
 		if code != "" && b.refused(now, code) {
 			return refusing
 		}

@@ -110,6 +110,8 @@ func TestBreakerBuriesFew(t *testing.T) {
 		check(t, fmt.Sprintf("buried of %d lanes", c.lanes), bury(), c.want)
 		_, _, at = play(b, at, []step{{bad, 1, time.Millisecond, 1}})
 		check(t, "after another failure", bury(), 0)
+		_, _, at = play(b, at, []step{{limited.Answer, 1, time.Millisecond, 1}, {contended.Answer, 1, time.Millisecond, 1}})
+		check(t, "after somebody's answer", bury(), 0)
 		_, _, _ = play(b, at, []step{{good, 1, time.Millisecond, 1}})
 		check(t, "after a sign of health", bury(), c.want)
 	}

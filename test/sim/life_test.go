@@ -209,8 +209,12 @@ func (l *life) awake() (thawed bool) {
 	}
 }
 
-// freeze stops the process. Its heartbeats stop, too. w.mu is held.
+// freeze stops the process, unless it stands still already. Its heartbeats stop, too.
+// w.mu is held.
 func (l *life) freeze(d time.Duration) {
+	if l.thawsAt.After(time.Now()) {
+		return
+	}
 	l.thawsAt = time.Now().Add(d)
 	l.w.note(l.number, "is frozen", 0, d.String())
 	l.w.outbox.silent(l)
