@@ -278,10 +278,11 @@ type letters struct {
 	stored    []letter
 	published int // calls, failed ones included
 	searched  int
-	refuse    int  // so many publications fail, nothing is stored
-	mislead   int  // so many publications fail although the letter is stored
-	blind     int  // so many searches fail
-	panics    bool // the next publication panics after it was stored
+	refuse    int                     // so many publications fail, nothing is stored
+	mislead   int                     // so many publications fail although the letter is stored
+	blind     int                     // so many searches fail
+	panics    bool                    // the next publication panics after it was stored
+	during    func(deadletter.Letter) // happens before the answer of the next search comes
 }
 
 type letter struct {
@@ -314,7 +315,14 @@ func (q dlq) Stored(ctx context.Context, l deadletter.Letter, _ time.Time) (bool
 		s.blind--
 		return false, errFault
 	}
-	return slices.ContainsFunc(s.stored, func(have letter) bool { return have.id == l.MessageID(epoch) }), nil
+	found := slices.ContainsFunc(s.stored, func(have letter) bool { return have.id == l.MessageID(epoch) })
+	if during := s.during; during != nil {
+		s.during = nil
+		s.mu.Unlock()
+		during(l)
+		s.mu.Lock()
+	}
+	return found, nil
 }
 
 func (s *letters) publish(l deadletter.Letter, header map[string]string, body []byte) error {
