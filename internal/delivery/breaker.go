@@ -19,7 +19,7 @@ const (
 	tripFor     = 2 * time.Second
 
 	// tripLanes and tripEvents are how many lanes and events must have failed within
-	// tripWindow. Below it an answer of 5xx may be about the customer or the event, and a
+	// tripWindow, and not recovered. Below it an answer of 5xx may be about the customer or the event, and a
 	// handful of events gets its three attempts; silence and failed connections never are.
 	tripLanes  = 3
 	tripEvents = 10
@@ -50,7 +50,7 @@ const (
 // and duplicates are signs of health. Time is passed in.
 type breaker struct {
 	recent  slidingWindow
-	lanes   map[string]time.Time // lanes that failed within tripWindow, tripLanes of them at most
+	lanes   map[string]time.Time // lanes that failed within tripWindow and not recovered, tripLanes of them at most
 	events  map[uint64]time.Time // the same for events
 	streak  int                  // failures in a row
 	since   time.Time            // the first of them
@@ -94,7 +94,7 @@ func (b *breaker) note(now time.Time, turn Turn, a Answer) finding {
 	b.minute.add(now, tally{results: 1}).count(code)
 	if !failed {
 		if b.streak = 0; a.Class.executed() {
-			b.buried, b.well = 0, now
+			b.recover(now, turn)
 		}
 		if code != "" && b.refused(now, code) {
 			return refusing
@@ -123,6 +123,14 @@ func (b *breaker) fail(now time.Time, turn Turn) {
 	b.last = now
 	remember(b.lanes, turn.Lane, now, tripLanes)
 	remember(b.events, turn.Sequence, now, tripEvents)
+}
+
+// recover takes note of an event that Stripe has executed: whatever it failed on before
+// has passed.
+func (b *breaker) recover(now time.Time, turn Turn) {
+	b.buried, b.well = 0, now
+	delete(b.lanes, turn.Lane)
+	delete(b.events, turn.Sequence)
 }
 
 // remember keeps up to so many of what failed within tripWindow.

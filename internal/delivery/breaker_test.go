@@ -29,7 +29,7 @@ func play(b *breaker, at time.Time, steps []step) (found finding, when int, end 
 		for i := range s.times {
 			at = at.Add(s.every)
 			n++
-			if f := b.note(at, Turn{Lane: fmt.Sprintf("%v-%d", s.answer.Class, i%s.lanes), Sequence: uint64(n)}, s.answer); f != healthy && found == healthy {
+			if f := b.note(at, Turn{Lane: fmt.Sprintf("%v-%d", s.answer.Class, i%s.lanes), Sequence: uint64(at.UnixNano())}, s.answer); f != healthy && found == healthy {
 				found, when = f, n
 			}
 		}
@@ -92,6 +92,28 @@ func TestBreakerLeavesAHandful(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestRecoveredEventsDoNotCount: many events that failed once and went through are no part
+// of what a customer's own trouble is measured by.
+func TestRecoveredEventsDoNotCount(t *testing.T) {
+	b, at := newBreaker(), time.Unix(1_800_000_000, 0)
+	result := func(event int, a Answer) finding {
+		at = at.Add(10 * time.Millisecond)
+		return b.note(at, Turn{Lane: fmt.Sprint(event), Sequence: uint64(event)}, a)
+	}
+	for i := range 15 {
+		result(i, bad)
+		result(i, good)
+	}
+	since := at
+	for i := range 30 {
+		if found := result(100+i%2, bad); found != healthy {
+			t.Fatalf("failure %d of two customers: found %d", i, found)
+		}
+	}
+	check(t, "looks like an onset", b.onset(since), false)
+	check(t, "may be buried", b.mayBury(), true)
 }
 
 // TestBreakerBuriesFew: without a sign of health in between, few server errors may be
