@@ -109,8 +109,9 @@ func TestLanesBesideEachOther(t *testing.T) {
 	})
 }
 
-// TestHandBack: what a full lane hands back comes again spread over the lane's own
-// pace, later the more was handed back, within bounds, and never all at once.
+// TestHandBack: what a full lane hands back comes again in order, spread over the
+// lane's own pace for half a minute and closer together after that, in clumps that the
+// lane can take.
 func TestHandBack(t *testing.T) {
 	for _, took := range []time.Duration{time.Millisecond, 80 * time.Millisecond, 5 * time.Second, time.Minute} {
 		t.Run(took.String(), func(t *testing.T) {
@@ -126,30 +127,30 @@ func TestHandBack(t *testing.T) {
 				}
 				synctest.Wait() // what ends in this instant has ended
 				offerUntilFull(t, l, func() { <-time.After(took) })
-				var delays []time.Duration
-				at := map[time.Duration]int{}
-				for range 2000 {
+				const offered = 20_000
+				var last time.Duration
+				near, clump := map[time.Duration]int{}, min(LaneDepth/2*took, longestClump)
+				for range offered {
 					again, ok := l.Offer("a", func() {})
 					if ok {
 						t.Fatal("taken")
 					}
-					if again < minHandBack || again > maxHandBack {
-						t.Fatalf("handed back for %v", again)
+					if again < last || again < minHandBack || again > nearHandBack+offered*mostFar+longestClump {
+						t.Fatalf("handed back for %v after %v", again, last)
 					}
-					delays = append(delays, again)
-					at[again]++
+					last = again
+					if again < nearHandBack && again > minHandBack+clump {
+						near[again]++
+					}
 				}
 				l.Wait()
-				// As long as they are not at the end of the range, they grow.
-				for i := 1; i < len(delays) && delays[i-1] < maxHandBack-2*time.Second; i++ {
-					if delays[i] < delays[i-1] {
-						t.Fatalf("delay %d is %v after %v", i, delays[i], delays[i-1])
+				for delay, n := range near {
+					if n > LaneDepth/2+1 { // one more: the pace is a mean
+						t.Errorf("%d come again after the same %v", n, delay)
 					}
 				}
-				for delay, n := range at {
-					if delay > minHandBack && n > 2000/10 {
-						t.Errorf("%d of 2,000 come again after the same %v", n, delay)
-					}
+				if least := nearHandBack + (offered/2)*leastFar; took >= 80*time.Millisecond && last < least {
+					t.Errorf("the last of %d comes again after %v, before %v", offered, last, least)
 				}
 			})
 		})
