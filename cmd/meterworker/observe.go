@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
+	"github.com/meterworker/meterworker/internal/delivery"
 	"github.com/meterworker/meterworker/usage"
 )
 
@@ -37,7 +38,7 @@ func (d *daemon) observe(ctx context.Context) {
 func (d *daemon) gauge(ctx context.Context) {
 	held := d.fleet.holdings()
 	share := d.fleet.ledgerShare()
-	var pending, identifiers, open int
+	var pending, fresh, identifiers, open int
 	var bytes int64
 	oldest := time.Time{}
 	horizon := time.Now().Add(-usage.MaxAge) // older events are refused anyway
@@ -54,6 +55,7 @@ func (d *daemon) gauge(ctx context.Context) {
 			continue
 		}
 		pending += backlog.Pending + backlog.Unacked
+		fresh += backlog.Pending
 		if !backlog.Oldest.IsZero() && (oldest.IsZero() || backlog.Oldest.Before(oldest)) {
 			oldest = backlog.Oldest
 		}
@@ -63,6 +65,7 @@ func (d *daemon) gauge(ctx context.Context) {
 	m.Identifiers.Set(float64(identifiers))
 	m.IntentsOpen.Set(float64(open))
 	m.OutboxPending.Set(float64(pending))
+	m.OutboxReady.Set(float64(d.readyBacklog(fresh)))
 	m.RateLimit.Set(d.fleet.rate())
 	age := 0.0
 	if !oldest.IsZero() {
@@ -71,6 +74,20 @@ func (d *daemon) gauge(ctx context.Context) {
 	m.OutboxOldest.Set(age)
 	d.gaugeLetters(ctx)
 	d.warnForgotten(horizon)
+}
+
+// throttledBelow is the share of the configured rate under which 429s, and not the number
+// of workers, are what holds deliveries back.
+const throttledBelow = 0.9
+
+// readyBacklog is how many of the messages that were not handed out more workers could
+// send: none while Stripe is what is waited for.
+func (d *daemon) readyBacklog(fresh int) int {
+	state, _ := d.gate.Status()
+	if state != delivery.StateClosed || d.fleet.rate() < throttledBelow*d.cfg.Rate {
+		return 0
+	}
+	return fresh
 }
 
 // warnForgotten says loudly, each time it gets worse, that days were dropped from the

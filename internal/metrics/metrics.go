@@ -42,6 +42,7 @@ type Set struct {
 	InFlight        prometheus.Gauge
 	LanesBusy       prometheus.Gauge
 	OutboxPending   prometheus.Gauge
+	OutboxReady     prometheus.Gauge
 	OutboxOldest    prometheus.Gauge
 	DLQMessages     *prometheus.GaugeVec // reason
 	Breaker         *prometheus.GaugeVec // state
@@ -83,6 +84,7 @@ func New(labels Labels) *Set {
 	s.InFlight = f.gauge("in_flight", "Requests to Stripe under way.")
 	s.LanesBusy = f.gauge("lanes_busy", "Lanes (event name and customer) with work.")
 	s.OutboxPending = f.gauge("outbox_pending", "Messages of the owned partitions that are not settled.")
+	s.OutboxReady = f.gauge("outbox_ready", "Messages of the owned partitions that wait to be taken and could be sent; 0 while the breaker is not closed or 429s hold the rate down.")
 	s.OutboxOldest = f.gauge("outbox_oldest_seconds", "Age of the oldest message that is not settled.")
 	s.DLQMessages = f.gauges("dlq_messages", "Dead letters that wait for a person.", "reason")
 	s.Breaker = f.gauges("breaker_state", "1 for the state the breaker is in, 0 for the others.", "state")

@@ -28,7 +28,7 @@ var contract = map[string][]string{
 	"received_total": nil, "settled_total": {"disposition"}, "dead_letters_total": {"reason"},
 	"units_total": {"disposition", "event_name"}, "stripe_requests_total": {"class"}, "stripe_request_seconds": nil,
 	"delivery_seconds": nil, "permit_wait_seconds": nil, "permits_total": nil, "rate_limit": nil, "in_flight": nil,
-	"lanes_busy": nil, "outbox_pending": nil, "outbox_oldest_seconds": nil, "dlq_messages": {"reason"},
+	"lanes_busy": nil, "outbox_pending": nil, "outbox_ready": nil, "outbox_oldest_seconds": nil, "dlq_messages": {"reason"},
 	"breaker_state": {"state"}, "partitions_owned": nil, "ledger_identifiers": nil, "ledger_bytes": nil,
 	"ledger_lookups_total": {"result"}, "intents_open": nil, "fence_refusals_total": nil,
 }

@@ -71,7 +71,7 @@ func TestConsumers(t *testing.T) {
 		}
 		cfg := c.CachedInfo().Config
 		if cfg.FilterSubject != fmt.Sprintf("usage.part.%d.>", p) || cfg.AckPolicy != jetstream.AckExplicitPolicy || cfg.MaxDeliver != -1 ||
-			cfg.AckWait != 17*time.Second || cfg.DeliverPolicy != jetstream.DeliverAllPolicy || cfg.MaxAckPending != 50_000 {
+			cfg.AckWait != 17*time.Second || cfg.DeliverPolicy != jetstream.DeliverAllPolicy || cfg.MaxAckPending != 300_000 {
 			t.Errorf("consumer %d: %+v", p, cfg)
 		}
 	}
@@ -204,9 +204,26 @@ func TestNothingIsManaged(t *testing.T) {
 	if _, err := w.js.Consumer(t.Context(), UsageStream, "worker-1"); !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		t.Errorf("consumer: %v", err)
 	}
+}
+
+// TestTheBucketInMemoryComesBack: it goes with a server that runs alone, also where
+// nothing else is created.
+func TestTheBucketInMemoryComesBack(t *testing.T) {
+	w := newWorld(t)
+	s := w.open(t, usual)
 	s.settings.Manage = false
-	_, err = s.Members(t.Context(), "me")
-	refusal(t, err, "key-value bucket usage_control does not exist")
+	for range 2 {
+		members, err := s.Members(t.Context(), "me")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := members.Beat(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.js.DeleteKeyValue(t.Context(), ControlBucket); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func streamNames(t *testing.T, w *world) map[string]string {
