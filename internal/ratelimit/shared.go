@@ -147,8 +147,9 @@ func (s *Shared) try(ctx context.Context, want int) (Lease, time.Duration, error
 	if err := faultpoint.At(faultpoint.LeaseTaken); err != nil {
 		return Lease{}, 0, err // lost, like one whose answer was
 	}
+	lease = s.here(ctx, lease)
 	s.took = min(max(time.Since(began), s.took*7/8), longestSlot)
-	return s.here(ctx, lease), wait, nil
+	return s.inTime(lease), wait, nil
 }
 
 // here is the lease in local time. When due it looks at the clock first: the revision
@@ -164,6 +165,13 @@ func (s *Shared) here(ctx context.Context, lease Lease) Lease {
 	}
 	if lease.Permits > 0 {
 		lease.From = clock.local(lease.From)
+	}
+	return lease
+}
+
+// inTime says when to ask for the next lease.
+func (s *Shared) inTime(lease Lease) Lease {
+	if lease.Permits > 0 {
 		lease.Ask = lease.slot(lease.Permits).Add(-2*s.took - headStart)
 	}
 	return lease

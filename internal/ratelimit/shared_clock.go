@@ -10,8 +10,10 @@ const (
 	// refreshEvery is how often a replica that leases looks at the server's clock.
 	refreshEvery = time.Second
 
-	// wide is an estimate that is worth another look at once: half of it may be wrong.
-	wide = 4 * time.Millisecond
+	// wide is an estimate that is worth another look soon: half of it may be wrong. From
+	// a server far away there is no better one, so looks are lookShare of the time.
+	wide      = 4 * time.Millisecond
+	lookShare = 10
 
 	// staleAfter is when an estimate is not relied on any more: 5 ms of drift.
 	staleAfter = 10 * time.Second
@@ -33,8 +35,9 @@ type serverClock struct {
 	origin  time.Time     // local
 	low     time.Duration // bounds of (the server's Unix time − time since origin)
 	high    time.Duration
-	sampled time.Time // local; zero before the first sample
-	epoch   string    // of the record that the last sample was taken from
+	sampled time.Time     // local; zero before the first sample
+	took    time.Duration // of the last sample: from sent to answered
+	epoch   string        // of the record that the last sample was taken from
 }
 
 // fresh tells whether the estimate can be relied on.
@@ -44,7 +47,8 @@ func (c *serverClock) fresh(local time.Time) bool {
 
 // due tells whether the estimate should be refreshed.
 func (c *serverClock) due(local time.Time) bool {
-	return local.Sub(c.sampled) >= refreshEvery || c.high-c.low > wide
+	age := local.Sub(c.sampled)
+	return age >= refreshEvery || c.high-c.low > wide && age >= lookShare*c.took
 }
 
 // sample takes a write into account, and reports whether the server's clock has
@@ -63,7 +67,7 @@ func (c *serverClock) sample(sent, answered, stamped time.Time, epoch string) (j
 			low, high = max(low, before), min(high, until)
 		}
 	}
-	c.low, c.high, c.sampled, c.epoch = low, high, answered, epoch
+	c.low, c.high, c.sampled, c.epoch, c.took = low, high, answered, epoch, answered.Sub(sent)
 	return jumped
 }
 

@@ -17,6 +17,7 @@ type control struct {
 	revision uint64
 	value    []byte
 	at       time.Time
+	oneWay   time.Duration // to the server
 }
 
 // keys is the bucket as a worker reaches it.
@@ -26,10 +27,10 @@ type keys struct {
 	control *control
 }
 
-// travel is a call's way to the server, or back: a server nearby.
+// travel is a call's way to the server, or back.
 func (c *control) travel() {
 	c.mu.Lock()
-	d := 200*time.Microsecond + time.Duration(c.random.Int64N(int64(time.Millisecond)))
+	d := c.oneWay + time.Duration(c.random.Int64N(int64(c.oneWay/4)))
 	c.mu.Unlock()
 	<-time.After(d)
 }

@@ -20,6 +20,13 @@ func (w *world) fill(n int) {
 	}
 }
 
+// first has one event delivered: a fleet's very first lease takes most of a second.
+func (w *world) first() {
+	w.publish("api_calls", "cus_first", "first")
+	<-w.outbox.drained
+	w.outbox.drained = make(chan struct{})
+}
+
 // over is what Stripe saw within d.
 func (w *world) over(d time.Duration) seen {
 	first := w.stripe.seen()
@@ -60,7 +67,7 @@ func (w *world) drain(published int) {
 
 func TestThreeReplicasUseTheWholeRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, newStripe(80*time.Millisecond, 20*time.Millisecond))
+		w := newWorld(t, newStripe(80*time.Millisecond, 20*time.Millisecond), nearby)
 		const published = 66 * perSecond
 		w.fill(published)
 		w.scale(3)
@@ -75,10 +82,42 @@ func TestThreeReplicasUseTheWholeRate(t *testing.T) {
 	})
 }
 
+// TestAServerFarAway: leases are taken in time for their slots, however long that takes,
+// and the intents of a quarter of a second may wait for them.
+func TestAServerFarAway(t *testing.T) {
+	for name, c := range map[string]struct {
+		oneWay          time.Duration
+		replicas, least int // percent of the rate
+	}{
+		"one worker, another region":               {distant, 1, 99},
+		"three workers, another region":            {distant, 3, 99},
+		"one worker, another part of the world":    {remote, 1, 60},
+		"three workers, another part of the world": {remote, 3, 75},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, newStripe(80*time.Millisecond, 20*time.Millisecond), c.oneWay)
+				w.fill(30 * perSecond)
+				w.scale(c.replicas)
+				<-time.After(5 * time.Second)
+				s := w.over(20 * time.Second)
+				w.polite(s)
+				t.Logf("%d requests in 20 s, at most %d in a second", s.requests, s.peak)
+				if s.requests < c.least*20*perSecond/100 {
+					t.Errorf("%d requests in 20 s: less than %d %% of the rate", s.requests, c.least)
+				}
+				w.scale(0)
+			})
+		})
+	}
+}
+
 func TestScalingDisturbsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, newStripe(80*time.Millisecond, 20*time.Millisecond))
+		w := newWorld(t, newStripe(80*time.Millisecond, 20*time.Millisecond), nearby)
 		const published = 40 * perSecond
+		w.scale(1)
+		w.first()
 		w.fill(published)
 		for _, n := range []int{1, 5, 2} {
 			w.scale(n)
@@ -89,7 +128,7 @@ func TestScalingDisturbsNobody(t *testing.T) {
 				t.Errorf("%d replicas: %d requests in 12 s", n, s.requests)
 			}
 		}
-		w.drain(published)
+		w.drain(published + 1)
 	})
 }
 
@@ -100,11 +139,9 @@ func TestAHotCustomerKeepsNobodyWaiting(t *testing.T) {
 		latency = 100 * time.Millisecond
 	)
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, newStripe(latency, 0))
+		w := newWorld(t, newStripe(latency, 0), nearby)
 		w.scale(2)
-		w.publish("api_calls", "cus_first", "first") // a fleet's very first lease takes most of a second
-		<-w.outbox.drained
-		w.outbox.drained = make(chan struct{})
+		w.first()
 		stored := map[string]time.Time{}
 		began := time.Now()
 		for i := range seconds * rate {

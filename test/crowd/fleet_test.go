@@ -51,10 +51,17 @@ type worker struct {
 	running  sync.WaitGroup
 }
 
-func newWorld(t *testing.T, s *stripe) *world {
+// Distances of the NATS server, one way.
+const (
+	nearby  = 500 * time.Microsecond
+	distant = 10 * time.Millisecond // of another region
+	remote  = 30 * time.Millisecond // of another part of the world
+)
+
+func newWorld(t *testing.T, s *stripe, oneWay time.Duration) *world {
 	w := &world{
 		t: t, outbox: newOutbox(), stripe: s, journal: journaltest.New(),
-		control: &control{random: rand.New(rand.NewPCG(3, 4))}, //nolint:gosec // a schedule that can be repeated
+		control: &control{random: rand.New(rand.NewPCG(3, 4)), oneWay: oneWay},
 	}
 	w.journal.SetSingle()
 	return w
@@ -63,7 +70,7 @@ func newWorld(t *testing.T, s *stripe) *world {
 func (w *world) newWorker() *worker {
 	w.made++
 	v := &worker{name: fmt.Sprint("w", w.made)}
-	random := rand.New(rand.NewPCG(uint64(w.made), 0)) //nolint:gosec // a schedule that can be repeated
+	random := rand.New(rand.NewPCG(uint64(w.made), 0))
 	var mu sync.Mutex
 	draw := func() float64 {
 		mu.Lock()
@@ -71,7 +78,8 @@ func (w *world) newWorker() *worker {
 		return random.Float64()
 	}
 	v.client = w.journal.Client(func(journaltest.Call) journaltest.Fault {
-		return journaltest.Fault{Before: time.Duration(draw() * float64(3*time.Millisecond)), After: time.Millisecond}
+		syncs := time.Duration(draw() * float64(3*time.Millisecond))
+		return journaltest.Fault{Before: w.control.oneWay + syncs, After: w.control.oneWay}
 	})
 	v.shared = ratelimit.NewShared(ratelimit.SharedConfig{
 		Rate: perSecond, Trouble: func(err error) { w.t.Errorf("the shared bucket: %v", err) },
@@ -84,7 +92,7 @@ func (w *world) newWorker() *worker {
 			w.t.Errorf("%s: the breaker is %s: %s", v.name, state, reason)
 		}
 	}, draw)
-	v.delivery = delivery.NewWorker(delivery.Config{SafeWindow: 23 * time.Hour, Epoch: "e1", Ahead: perSecond / 10, Random: draw}, delivery.Parts{
+	v.delivery = delivery.NewWorker(delivery.Config{SafeWindow: 23 * time.Hour, Epoch: "e1", Ahead: perSecond / 4, Random: draw}, delivery.Parts{
 		Sender: w.stripe, Permits: permits{bucket}, DeadLetters: nobody{w.t}, Lanes: v.lanes, Gate: gate,
 		Metrics: metrics.New(metrics.Labels{BreakerStates: delivery.States()}), Log: zap.NewNop(),
 	})
@@ -153,7 +161,7 @@ func (w *world) serve(stop context.Context, p int, v *worker) error {
 		return err
 	}
 	v.delivery.Serve(stop, context.Background(), delivery.Partition{
-		Number: p, Journal: owned, Outbox: pull{w.outbox, p, stop.Done()},
+		Number: p, Journal: owned, Outbox: pull{w.outbox, p, stop.Done(), 2 * w.control.oneWay},
 		Places: func() int {
 			return min(max(int(math.Ceil(4*v.shared.Rate()/partitions)), 4), 512)
 		},

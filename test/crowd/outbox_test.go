@@ -13,9 +13,7 @@ import (
 const (
 	partitions = 24
 
-	// fetchTakes and fetchWaits are a pull's round trip and its end without messages.
-	fetchTakes = time.Millisecond
-	fetchWaits = time.Second
+	fetchWaits = time.Second // for messages
 )
 
 // outbox is the stream, with a consumer for each partition.
@@ -38,10 +36,10 @@ type consumer struct {
 // backlog is ordered by the time from which a message may be handed out again.
 type backlog []*message
 
-func (b backlog) Len() int           { return len(b) }
-func (b backlog) Less(i, j int) bool { return b[i].due.Before(b[j].due) }
-func (b backlog) Swap(i, j int)      { b[i], b[j] = b[j], b[i] }
-func (b *backlog) Push(m any)        { *b = append(*b, m.(*message)) } //nolint:forcetypeassert // container/heap is not generic
+func (b *backlog) Len() int           { return len(*b) }
+func (b *backlog) Less(i, j int) bool { return (*b)[i].due.Before((*b)[j].due) }
+func (b *backlog) Swap(i, j int)      { (*b)[i], (*b)[j] = (*b)[j], (*b)[i] }
+func (b *backlog) Push(m any)         { *b = append(*b, m.(*message)) }
 func (b *backlog) Pop() any {
 	last := (*b)[len(*b)-1]
 	*b = (*b)[:len(*b)-1]
@@ -104,7 +102,7 @@ func (o *outbox) take(p, n int) (taken []*message, due time.Time, news <-chan st
 	c := &o.partitions[p]
 	now := time.Now()
 	for len(taken) < n && len(c.delayed) > 0 && !c.delayed[0].due.After(now) {
-		taken = append(taken, heap.Pop(&c.delayed).(*message)) //nolint:forcetypeassert // container/heap is not generic
+		taken = append(taken, heap.Pop(&c.delayed).(*message))
 	}
 	o.again += len(taken)
 	more := min(n-len(taken), len(c.fresh))
@@ -122,11 +120,12 @@ type pull struct {
 	outbox    *outbox
 	partition int
 	stop      <-chan struct{}
+	takes     time.Duration // a round trip
 }
 
 // Fetch implements delivery.Outbox.
 func (p pull) Fetch(n int, each func(delivery.Message)) error {
-	<-time.After(fetchTakes)
+	<-time.After(p.takes)
 	end := time.Now().Add(fetchWaits)
 	for time.Now().Before(end) {
 		taken, due, news := p.outbox.take(p.partition, n)

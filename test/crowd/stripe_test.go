@@ -32,7 +32,7 @@ type stripe struct {
 
 func newStripe(latency, jitter time.Duration) *stripe {
 	return &stripe{
-		latency: latency, jitter: jitter, random: rand.New(rand.NewPCG(1, 2)), //nolint:gosec // a schedule that can be repeated
+		latency: latency, jitter: jitter, random: rand.New(rand.NewPCG(1, 2)),
 		tokens: burst, refilled: time.Now(), busy: map[string]bool{}, counted: map[string]time.Time{},
 	}
 }
