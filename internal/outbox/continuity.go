@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,8 @@ func (c *Continuity) Check(ctx context.Context) error {
 		case len(findings) == 0:
 			c.accept(view)
 			return nil
+		case view.doubt != nil: // nobody's word for a loss
+			return view.doubt
 		case !view.replicated || try == looksOfReplica:
 			return &Broken{findings, halt{At: view.time(), Sequence: view.now[UsageStream].Sequence}}
 		}
@@ -74,7 +77,7 @@ func (c *Continuity) hear(heard map[string]uint64) {
 }
 
 // looksOfReplica is how often, a second apart, a cluster must show a break before it
-// is believed: a server that has just become leader may lag.
+// is believed: servers that have just come back do not know all streams at once.
 const looksOfReplica = 5
 
 func rest(ctx context.Context) error {
@@ -96,6 +99,7 @@ type view struct {
 	meta       int             // declarations that the journal knows of
 	server     time.Time       // its clock
 	replicated bool
+	doubt      error // why a leader that answered may not be the leader any more
 }
 
 // time is the later one of the server's clock and ours.
@@ -111,7 +115,7 @@ func (v view) time() time.Time {
 func (s *Streams) look(ctx context.Context) (view, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	v := view{now: map[string]Mark{}}
+	v := view{now: map[string]Mark{}, replicated: s.settings.Replicas > 1}
 	doc, revision, err := s.readChronicle(ctx)
 	if err != nil && !errors.Is(err, jetstream.ErrBucketNotFound) {
 		return v, fmt.Errorf("marks of the streams: %w", err)
@@ -126,6 +130,10 @@ func (s *Streams) look(ctx context.Context) (view, error) {
 			return v, fmt.Errorf("look up stream %s: %w", name, err)
 		}
 		info := stream.CachedInfo()
+		if err := fromLeader(info); err != nil {
+			return v, err
+		}
+		v.doubt = cmp.Or(v.doubt, stillLeads(info))
 		v.now[name] = Mark{Created: info.Created, Sequence: info.State.LastSeq, Stored: info.State.LastTime, Noted: time.Now().UTC()}
 		v.replicated = v.replicated || info.Config.Replicas > 1
 		v.server = info.TimeStamp
@@ -240,9 +248,29 @@ func (c *Continuity) accept(v view) {
 	c.streams.chronicle.Store(&v.doc)
 }
 
-// Note writes down what was seen, so that it is known after this worker.
+// Note writes down what was seen, so that it is known after this worker, and that what was
+// found broken before is whole.
 func (c *Continuity) Note(ctx context.Context) error {
-	return c.streams.updateChronicle(ctx, c.note)
+	return c.streams.updateChronicle(ctx, func(doc *chronicle) bool {
+		mended := c.mend(doc)
+		return c.note(doc) || mended
+	})
+}
+
+// mend forgets when a stream was found broken that is whole again without a declaration:
+// for a later break that would be too early, and what was recorded in between would count
+// as known.
+func (c *Continuity) mend(doc *chronicle) (mended bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for stream := range doc.Halts {
+		now, mark := c.seen[stream], doc.Marks[stream]
+		if now.Created.Equal(mark.Created) && now.Sequence >= mark.Sequence && doc.declared(stream) == c.declared[stream] {
+			delete(doc.Halts, stream)
+			mended = true
+		}
+	}
+	return mended
 }
 
 // Report writes down what was seen, and when it was found broken first.

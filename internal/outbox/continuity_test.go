@@ -211,6 +211,41 @@ func TestDeclareJournal(t *testing.T) {
 	}
 }
 
+// TestMended: what was found broken and is whole again, since the right copy was put back, is
+// forgotten; a later loss begins to be noticed anew.
+func TestMended(t *testing.T) {
+	w := newWorld(t)
+	s := w.open(t, usual)
+	w.fill(t)
+	c := s.Continuity()
+	c.noted(t)
+	halts := func() map[string]halt {
+		doc, _, err := s.readChronicle(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return doc.Halts
+	}
+	w.putBack(t, s, JournalStream, 5)
+	broken, _ := errors.AsType[*Broken](c.Check(t.Context()))
+	if err := c.Report(t.Context(), broken); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Note(t.Context()); err != nil { // of a worker that has not looked since
+		t.Fatal(err)
+	}
+	if _, kept := halts()[JournalStream]; !kept {
+		t.Fatal("forgotten while it is broken")
+	}
+	for range 5 {
+		w.publish(t, "usage.journal.0.done", "what was missing")
+	}
+	c.noted(t)
+	if left := halts(); len(left) != 0 {
+		t.Errorf("still noted as broken: %v", left)
+	}
+}
+
 // TestGrownJournal: a copy that was written to may lack anything.
 func TestGrownJournal(t *testing.T) {
 	w := newWorld(t)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -16,7 +17,7 @@ import (
 func (s *Streams) ensure(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, 4*callTimeout)
 	defer cancel()
-	stream, err := s.js.Stream(ctx, want.Name)
+	stream, err := s.lookUp(ctx, want.Name)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound) && s.settings.Manage:
 		stream, err := s.create(ctx, want)
@@ -37,6 +38,13 @@ func (s *Streams) ensure(ctx context.Context, want jetstream.StreamConfig) (jets
 		return nil, &Refused{problems}
 	}
 	return s.stamp(ctx, stream, want)
+}
+
+// lookUp asks with a bound of its own: a cluster that has no leader yet does not answer.
+func (s *Streams) lookUp(ctx context.Context, name string) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return s.js.Stream(ctx, name) // the callers wrap
 }
 
 func (s *Streams) create(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
@@ -141,10 +149,19 @@ func apiCode(err error) jetstream.ErrorCode {
 	return 0
 }
 
+// isNoRoom reports that a smaller stream could be created. A cluster finds no place for one
+// also while servers are missing, at its own start for one: that is no reason to make USAGE
+// small for good.
 func isNoRoom(err error) bool {
-	switch apiCode(err) {
-	case codeNoStorage, codeAccountLimits, codeNoPeers, codeStreamLimit:
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return false
+	}
+	switch api.ErrorCode {
+	case codeNoStorage, codeAccountLimits, codeStreamLimit:
 		return true
+	case codeNoPeers:
+		return strings.Contains(api.Description, "insufficient storage")
 	default:
 		return false
 	}

@@ -41,6 +41,25 @@ func TestSizeLimit(t *testing.T) {
 	})
 }
 
+// TestNoRoom: USAGE is made smaller for want of room only, not since servers of a cluster
+// that is just starting are missing.
+func TestNoRoom(t *testing.T) {
+	for description, want := range map[string]bool{
+		"no suitable peers for placement":                                     false,
+		"no suitable peers for placement, peer offline":                       false,
+		"no suitable peers for placement, insufficient storage":               true,
+		"no suitable peers for placement, peer offline, insufficient storage": true,
+	} {
+		err := fmt.Errorf("create: %w", &jetstream.APIError{ErrorCode: codeNoPeers, Description: description})
+		if got := isNoRoom(err); got != want {
+			t.Errorf("%s: %v, want %v", description, got, want)
+		}
+	}
+	if isNoRoom(errors.New("insufficient storage")) {
+		t.Error("not the server's word, and taken for it")
+	}
+}
+
 // TestDiedWhileCreating: a creation that ended before it gave back the reserved room
 // is finished by the next one.
 func TestDiedWhileCreating(t *testing.T) {

@@ -185,32 +185,19 @@ func (s *Streams) bound(ctx context.Context, f Finding, v view, d *Declaration) 
 func (s *Streams) grownFrom(ctx context.Context, f Finding) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	start := f.Mark.Stored.Add(time.Nanosecond)
-	consumer, err := s.usage.CreateConsumer(ctx, jetstream.ConsumerConfig{
-		AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true,
-		DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &start,
-		MemoryStorage: true, Replicas: 1, InactiveThreshold: 30 * time.Second,
-	})
-	if err != nil {
-		return 0, fmt.Errorf("find where the copy of %s ends: %w", UsageStream, err)
-	}
-	defer func() { _ = s.usage.DeleteConsumer(ctx, consumer.CachedInfo().Name) }()
-	info, err := s.usage.Info(ctx)
+	info, err := s.usage.Info(ctx) // before the look: what is stored in between is found by it
 	if err != nil {
 		return 0, fmt.Errorf("look up stream %s: %w", UsageStream, err)
 	}
-	if consumer.CachedInfo().NumPending == 0 {
-		return info.State.LastSeq, nil
-	}
-	message, err := consumer.Next(jetstream.FetchMaxWait(callTimeout / 2))
+	after := f.Mark.Stored.Add(time.Nanosecond)
+	grown, err := s.first(ctx, lookup{Since: &after, Subject: ">"})
 	if err != nil {
 		return 0, fmt.Errorf("find where the copy of %s ends: %w", UsageStream, err)
 	}
-	meta, err := message.Metadata()
-	if err != nil {
-		return 0, fmt.Errorf("find where the copy of %s ends: %w", UsageStream, err)
+	if grown.Sequence > 0 {
+		return grown.Sequence - 1, nil
 	}
-	return meta.Sequence.Stream - 1, nil
+	return info.State.LastSeq, nil
 }
 
 // countDeclarations notes on the journal how many there are.

@@ -73,13 +73,11 @@ func (s *Streams) Members(ctx context.Context, self string) (*Members, error) {
 }
 
 // Control returns the bucket in memory, created where it is missing: it goes with a
-// server that runs alone.
+// server that runs alone, and the fleet must not wait for a person then. So it is created
+// also where the streams, which are kept, are only checked.
 func (s *Streams) Control(ctx context.Context) (jetstream.KeyValue, error) {
 	kv, err := s.js.KeyValue(ctx, ControlBucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		if !s.settings.Manage {
-			return nil, &Refused{[]string{fmt.Sprintf("key-value bucket %s does not exist; create it, or set METERWORKER_MANAGE_STREAMS=true", ControlBucket)}}
-		}
 		kv, err = s.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
 			Bucket: ControlBucket, Storage: jetstream.MemoryStorage, History: 1, Replicas: s.settings.Replicas,
 			Description: "meterworker: members and the shared rate bucket",

@@ -9,35 +9,51 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// oldest is when the partition's first message from a sequence on was stored; zero where
-// there is none. Only the time is read: a producer may store headers that the client
-// refuses to decode, and one such message must not hide how much waits.
-func (p *Partition) oldest(ctx context.Context, from uint64) (time.Time, error) {
-	request, err := json.Marshal(struct {
-		From    uint64 `json:"seq"`
-		Subject string `json:"next_by_subj"`
-	}{from, partitionSubjects(p.number)})
+// lookup asks for the first message of USAGE on the subjects, from a sequence or from a
+// time on. It needs no consumer, and so no right to create and delete them.
+type lookup struct {
+	From    uint64     `json:"seq,omitempty"`
+	Since   *time.Time `json:"start_time,omitempty"`
+	Subject string     `json:"next_by_subj"`
+}
+
+// storage is when a message was stored, and as which. Only that is read: a producer may store
+// headers that the client refuses to decode, and one such message must not hide how
+// much waits.
+type storage struct {
+	Sequence uint64    `json:"seq"`
+	Time     time.Time `json:"time"`
+}
+
+// first answers a lookup; the zero value where there is no such message.
+func (s *Streams) first(ctx context.Context, l lookup) (storage, error) {
+	request, err := json.Marshal(l)
 	if err != nil {
-		return time.Time{}, err
+		return storage{}, err
 	}
-	reply, err := p.streams.js.Conn().RequestWithContext(ctx, jetstream.DefaultAPIPrefix+"STREAM.MSG.GET."+UsageStream, request)
+	reply, err := s.js.Conn().RequestWithContext(ctx, jetstream.DefaultAPIPrefix+"STREAM.MSG.GET."+UsageStream, request)
 	if err != nil {
-		return time.Time{}, err
+		return storage{}, err
 	}
 	var answer struct {
-		Message struct {
-			Time time.Time `json:"time"`
-		} `json:"message"`
-		Error *jetstream.APIError `json:"error"`
+		Message storage             `json:"message"`
+		Error   *jetstream.APIError `json:"error"`
 	}
 	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return time.Time{}, fmt.Errorf("read a message: %w", err)
+		return storage{}, fmt.Errorf("read a message: %w", err)
 	}
 	if answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
-		return time.Time{}, nil
+		return storage{}, nil
 	}
 	if answer.Error != nil {
-		return time.Time{}, answer.Error
+		return storage{}, answer.Error
 	}
-	return answer.Message.Time, nil
+	return answer.Message, nil
+}
+
+// oldest is when the partition's first message from a sequence on was stored; zero where
+// there is none.
+func (p *Partition) oldest(ctx context.Context, from uint64) (time.Time, error) {
+	first, err := p.streams.first(ctx, lookup{From: from, Subject: partitionSubjects(p.number)})
+	return first.Time, err
 }

@@ -138,7 +138,13 @@ func (s *Streams) NotBehind(ctx context.Context, newest uint64) error {
 	if err != nil {
 		return fmt.Errorf("look up stream %s: %w", UsageStream, err)
 	}
+	if err := fromLeader(info); err != nil {
+		return err
+	}
 	if last := s.logical(info.State.LastSeq+1) - 1; last < newest { // what will come counts on from beyond a restored copy
+		if err := stillLeads(info); err != nil {
+			return err
+		}
 		return &Refused{[]string{fmt.Sprintf(
 			"stream %s ends at sequence %d but %s mentions %d: a copy of before was restored; restore both streams from the same moment",
 			UsageStream, last, JournalStream, newest)}}

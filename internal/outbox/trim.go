@@ -42,26 +42,9 @@ func (s *Streams) Trim(ctx context.Context, p *Partition, resolved uint64, cutof
 func (s *Streams) firstSince(ctx context.Context, partition int, t time.Time) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	consumer, err := s.usage.CreateConsumer(ctx, jetstream.ConsumerConfig{
-		FilterSubject: partitionSubjects(partition), AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true,
-		DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &t,
-		MemoryStorage: true, Replicas: 1, InactiveThreshold: 30 * time.Second,
-	})
+	first, err := s.first(ctx, lookup{Since: &t, Subject: partitionSubjects(partition)})
 	if err != nil {
 		return 0, fmt.Errorf("find where to trim partition %d: %w", partition, err)
 	}
-	info := consumer.CachedInfo()
-	defer func() { _ = s.usage.DeleteConsumer(ctx, info.Name) }()
-	if info.NumPending == 0 {
-		return 0, nil
-	}
-	message, err := consumer.Next(jetstream.FetchMaxWait(callTimeout / 2))
-	if err != nil {
-		return 0, fmt.Errorf("find where to trim partition %d: %w", partition, err)
-	}
-	meta, err := message.Metadata()
-	if err != nil {
-		return 0, fmt.Errorf("find where to trim partition %d: %w", partition, err)
-	}
-	return meta.Sequence.Stream, nil
+	return first.Sequence, nil
 }
