@@ -44,7 +44,7 @@ func ExamplePublisher() {
 	defer stop()
 
 	connection, err := nats.Connect(address, nats.MaxReconnects(-1),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Print(err) })) // missing permissions show up here only
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Print(err) })) // what the server says beside its answers
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -43,10 +43,9 @@ type Receipt struct {
 // Publisher publishes events. It is safe for concurrent use.
 type Publisher struct{ js jetstream.JetStream }
 
-// NewPublisher returns a publisher on js, whose connection stays the caller's.
-// Give that connection an error handler: the server answers a publish for which the
-// credentials lack the permission only there, and Publish hangs until its
-// context ends.
+// NewPublisher returns a publisher on js, whose connection stays the caller's: its
+// options and handlers are not touched. Where the credentials have an inbox prefix of their
+// own, connect with [nats.CustomInboxPrefix].
 func NewPublisher(js jetstream.JetStream) *Publisher { return &Publisher{js: js} }
 
 // Publish stores e and returns when the stream has confirmed it. It tries again
@@ -58,9 +57,10 @@ func NewPublisher(js jetstream.JetStream) *Publisher { return &Publisher{js: js}
 //
 // Without an error the event is stored. Every error is one of two:
 // [ErrRefused] (the stream is full, the message too large for the server, the
-// connection closed for good, e no event): nothing is stored; or
-// [ErrUnconfirmed], when ctx ends first or a refusal follows on a try without an
-// answer. Both wrap the cause.
+// credentials lack the permission, the connection closed for good, e no event): nothing
+// is stored; or [ErrUnconfirmed], when ctx ends first, a refusal follows on a try without
+// an answer, or the credentials may publish but not receive the answer. Both wrap
+// the cause, such as [nats.ErrPermissionViolation].
 func (p *Publisher) Publish(ctx context.Context, e Event) (Receipt, error) {
 	// What is published says when the usage happened, whatever e was parsed from:
 	// the time at which it is stored again must not re-date it.
@@ -85,6 +85,9 @@ func (p *Publisher) persist(ctx context.Context, subject string, payload []byte)
 		if err == nil {
 			return Receipt{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
 		}
+		if errors.Is(err, errUnanswerable) {
+			return Receipt{}, fmt.Errorf("%w: %w; connect with nats.CustomInboxPrefix and the prefix that these credentials may subscribe to, and publish the same event again", ErrUnconfirmed, err)
+		}
 		remedy, definite := refusalOf(err)
 		if definite && !unanswered {
 			return Receipt{}, fmt.Errorf("%w: %w; %s", ErrRefused, err, remedy)
@@ -107,7 +110,13 @@ func (p *Publisher) try(ctx context.Context, subject, id string, payload []byte)
 	m := nats.NewMsg(subject)
 	m.Data = payload
 	m.Header.Set(headerMessageID, id)
-	return p.js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
+	denials := watchDenials(p.js.Conn(), subject)
+	defer denials.cutShort(ctx, cancel)()
+	ack, err := p.js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
+	if err != nil && ctx.Err() != nil {
+		return nil, denials.verdict(err)
+	}
+	return ack, err
 }
 
 // messageID differs as soon as subject or body do. So JetStream drops exact
@@ -153,6 +162,8 @@ func refusalOf(err error) (remedy string, definite bool) {
 		return refusalOfServer(answer)
 	}
 	switch {
+	case errors.Is(err, nats.ErrPermissionViolation):
+		return "give these credentials the permission to publish on the subject", true
 	case errors.Is(err, nats.ErrMaxPayload):
 		return "raise the server's max_payload, or give the event fewer dimensions", true
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining), errors.Is(err, nats.ErrInvalidConnection):

@@ -227,35 +227,3 @@ func TestPublishOutlastsServer(t *testing.T) {
 		t.Errorf("Publish over the restart: %+v, want sequence 2", got)
 	}
 }
-
-// What the documentation of NewPublisher says of missing permissions.
-func TestPublishWithoutPermission(t *testing.T) {
-	s := startServer(t, func(o *server.Options) {
-		o.Users = []*server.User{
-			{Username: "worker", Password: "w"},
-			{Username: "producer", Password: "p", Permissions: &server.Permissions{
-				Publish: &server.SubjectPermission{Allow: []string{"usage.events.storage.*"}},
-			}},
-		}
-	})
-	startStream(t, connect(t, s, nats.UserInfo("worker", "w")), nil)
-	ctx, cancel := context.WithCancel(t.Context())
-	denied := make(chan error, 1)
-	nc := connect(t, s, nats.UserInfo("producer", "p"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-		select {
-		case denied <- err:
-		default:
-		}
-		cancel()
-	}))
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := usage.NewPublisher(js).Publish(ctx, newEvent(t, "req-1", 1)); !errors.Is(err, usage.ErrUnconfirmed) || !errors.Is(err, context.Canceled) {
-		t.Errorf("Publish: %v, want ErrUnconfirmed and the end of the context", err)
-	}
-	if err := <-denied; !errors.Is(err, nats.ErrPermissionViolation) {
-		t.Errorf("the connection reports %v, want %v", err, nats.ErrPermissionViolation)
-	}
-}

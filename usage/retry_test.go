@@ -29,6 +29,9 @@ type try struct {
 
 var errSilence = errors.New("no answer")
 
+// Conn is none: nobody hears of a denial.
+func (*scripted) Conn() *nats.Conn { return nil }
+
 func (s *scripted) PublishMsg(ctx context.Context, m *nats.Msg, _ ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
 	s.tries = append(s.tries, try{time.Now(), m.Subject, string(m.Data), m.Header.Get("Nats-Msg-Id")})
 	if len(s.tries) > len(s.answers) {

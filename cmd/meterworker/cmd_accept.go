@@ -39,11 +39,10 @@ func (c *AcceptRestoredCmd) Run(ctx context.Context, p *process) error {
 	if len(c.Stream) > 0 && strings.TrimSpace(c.Why) == "" {
 		return &usageError{errors.New("--why is missing: say what happened, it is kept with the declaration")}
 	}
-	conn, err := dialClient(p, c)
-	if err != nil {
-		return err
-	}
-	defer conn.close()
+	return withClient(ctx, p, c, roleOperator, func(ctx context.Context, conn *client) error { return c.look(ctx, p, conn) })
+}
+
+func (c *AcceptRestoredCmd) look(ctx context.Context, p *process, conn *client) error {
 	streams, err := outbox.Inspect(ctx, conn.js)
 	if err != nil {
 		return err

@@ -156,16 +156,14 @@ func parseIDs(texts []string) ([]uint64, error) {
 	return ids, nil
 }
 
-// openLetters connects and opens the dead letters; done ends the connection. flags
-// points to a struct that embeds ClientSettings.
-func openLetters(ctx context.Context, p *process, flags any) (letters *replay.Letters, done func(), err error) {
-	conn, err := dialClient(p, flags)
-	if err != nil {
-		return nil, nil, err
-	}
-	if letters, err = replay.Open(ctx, conn.js); err != nil {
-		conn.close()
-		return nil, nil, err
-	}
-	return letters, conn.close, nil
+// withLetters connects, opens the dead letters and does the work. flags points to a
+// struct that embeds ClientSettings.
+func withLetters(ctx context.Context, p *process, flags any, work func(context.Context, *client, *replay.Letters) error) error {
+	return withClient(ctx, p, flags, roleOperator, func(ctx context.Context, conn *client) error {
+		letters, err := replay.Open(ctx, conn.js)
+		if err != nil {
+			return err // names the stream
+		}
+		return work(ctx, conn, letters)
+	})
 }

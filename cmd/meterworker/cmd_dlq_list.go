@@ -33,16 +33,17 @@ func (c *DLQListCmd) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	letters, done, err := openLetters(ctx, p, c)
-	if err != nil {
-		return err
-	}
-	defer done()
+	return withLetters(ctx, p, c, func(ctx context.Context, _ *client, letters *replay.Letters) error {
+		return c.print(ctx, p, letters, filter)
+	})
+}
+
+func (c *DLQListCmd) print(ctx context.Context, p *process, letters *replay.Letters, filter replay.Filter) error {
 	row, rows := printLetterRow, 0
 	if c.Output == "json" {
 		row = printLetterJSON
 	}
-	err = letters.Each(ctx, filter, func(l replay.Letter) error {
+	err := letters.Each(ctx, filter, func(l replay.Letter) error {
 		rows++
 		return row(p.Out, l, rows)
 	})

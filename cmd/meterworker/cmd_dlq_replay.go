@@ -39,18 +39,15 @@ func (c *DLQReplayCmd) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	letters, done, err := openLetters(ctx, p, c)
-	if err != nil {
-		return err
-	}
-	defer done()
-	reportBrokenPipe()
-	r := &replayRun{command: c, process: p, letters: letters, progress: newProgress(p)}
-	if len(ids) > 0 {
-		r.selected = len(ids)
-		return r.conclude(ctx, r.named(ctx, ids))
-	}
-	return r.bulk(ctx, filter)
+	return withLetters(ctx, p, c, func(ctx context.Context, conn *client, letters *replay.Letters) error {
+		reportBrokenPipe()
+		r := &replayRun{command: c, process: p, letters: letters, refusal: conn.refusal, progress: newProgress(p)}
+		if len(ids) > 0 {
+			r.selected = len(ids)
+			return r.conclude(ctx, r.named(ctx, ids))
+		}
+		return r.bulk(ctx, filter)
+	})
 }
 
 // selection refuses what is not clearly meant.

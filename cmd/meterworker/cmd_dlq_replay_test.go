@@ -249,7 +249,7 @@ func TestDLQReplayIsOfWhatWasCounted(t *testing.T) {
 	}
 	var out, errs bytes.Buffer
 	p := &process{Out: &out, Err: &errs, In: slowPerson{func() { o.bury(deadLetter(deadletter.Rejected), eventBody) }}}
-	r := &replayRun{command: &DLQReplayCmd{All: true}, process: p, letters: letters, progress: newProgress(p)}
+	r := &replayRun{command: &DLQReplayCmd{All: true}, process: p, letters: letters, refusal: func() error { return nil }, progress: newProgress(p)}
 	if err := r.bulk(t.Context(), replay.Filter{}); err != nil {
 		t.Errorf("error %v, %s", err, errs.String())
 	}

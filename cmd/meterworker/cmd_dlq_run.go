@@ -26,6 +26,7 @@ type replayRun struct {
 	command  *DLQReplayCmd
 	process  *process
 	letters  *replay.Letters
+	refusal  func() error // of the server, nil while there is none
 	progress *progress
 
 	selected int // how many letters it is about
@@ -95,6 +96,10 @@ func (r *replayRun) one(ctx context.Context, id uint64) error {
 	} else {
 		result = r.letters.Replay(ctx, id, allowed, time.Now())
 	}
+	refusal := r.refusal()
+	if result.Outcome == replay.Failed && refusal != nil {
+		result.Detail = denied(refusal, result.Detail)
+	}
 	if r.done++; r.counts == nil {
 		r.counts = map[replay.Outcome]int{}
 	}
@@ -106,10 +111,22 @@ func (r *replayRun) one(ctx context.Context, id uint64) error {
 		return err
 	}
 	r.progress.show(func() string { return fmt.Sprintf("%d of %d", r.done, r.selected) })
-	if r.row >= failuresInARow {
+	switch {
+	case refusal != nil:
+		return refusal
+	case r.row >= failuresInARow:
 		return errFailing
 	}
 	return nil
+}
+
+// denied is why a letter's replay failed. Of a publish that the server refuses nothing is
+// stored; whatever else it refuses comes after that, and detail says how far it got.
+func denied(refusal error, detail string) string {
+	if d, ok := errors.AsType[*denial](refusal); ok && strings.HasPrefix(d.subject, "usage.replay.") {
+		return d.Error()
+	}
+	return refusal.Error() + "; " + detail
 }
 
 // conclude says what was done and what was not. err is what ended the run early.

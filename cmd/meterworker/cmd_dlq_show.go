@@ -35,19 +35,16 @@ func (c *DLQShowCmd) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	letters, done, err := openLetters(ctx, p, c)
-	if err != nil {
-		return err
-	}
-	defer done()
-	letter, err := letters.Get(ctx, ids[0])
-	if err != nil {
-		return err
-	}
-	if c.Output == "json" {
-		return writeJSONLine(p.Out, newCaseObject(letter, time.Now()))
-	}
-	return printCase(p.Out, letter, time.Now())
+	return withLetters(ctx, p, c, func(ctx context.Context, _ *client, letters *replay.Letters) error {
+		letter, err := letters.Get(ctx, ids[0])
+		if err != nil {
+			return err
+		}
+		if c.Output == "json" {
+			return writeJSONLine(p.Out, newCaseObject(letter, time.Now()))
+		}
+		return printCase(p.Out, letter, time.Now())
+	})
 }
 
 // caseObject is a case file for programs.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 type HealthcheckCmd struct {
 	ConfigFile
 	AdminAddr *string       `name:"admin-addr" variable:"METERWORKER_ADMIN_ADDR" preset:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the worker to ask."`
+	URL       string        `placeholder:"URL" help:"Ask this address instead, of a simulator for example; 200 is ready."`
 	Timeout   time.Duration `default:"5s" placeholder:"DURATION" help:"Bound of the question."`
 }
 
@@ -36,7 +38,7 @@ func (c *HealthcheckCmd) Run(ctx context.Context, p *process) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	if err := askReady(ctx, "http://"+dialable(addr)+"/readyz"); err != nil {
+	if err := askReady(ctx, cmp.Or(c.URL, "http://"+dialable(addr)+"/readyz")); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(p.Out, "ready")

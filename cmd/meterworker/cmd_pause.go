@@ -77,16 +77,12 @@ func (c *OrderSettings) run(ctx context.Context, p *process, o order) error {
 	if c.Timeout <= 0 {
 		return &usageError{fmt.Errorf("--timeout=%s is not above 0; set 15s, for example", c.Timeout)}
 	}
-	conn, err := dialClient(p, o.flags)
-	if err != nil {
-		return err
-	}
-	defer conn.close()
-	if err := c.store(ctx, conn.js, o); err != nil {
-		return err
-	}
-	tally := c.await(ctx, conn.js, o)
-	return c.print(p, o, tally)
+	return withClient(ctx, p, o.flags, roleOperator, func(ctx context.Context, conn *client) error {
+		if err := c.store(ctx, conn.js, o); err != nil {
+			return err
+		}
+		return c.print(p, o, c.await(ctx, conn.js, o))
+	})
 }
 
 // store writes the order down: from then on it stands.

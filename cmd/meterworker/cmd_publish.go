@@ -45,13 +45,26 @@ func (c *PublishCmd) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	conn, err := dialClient(p, c)
+	conn, err := c.dial(p)
 	if err != nil {
 		return err
 	}
 	defer conn.close()
-	result := publishing{usage.NewPublisher(conn.js), c.Timeout}.publish(ctx, event)
+	result := publishing{usage.NewPublisher(conn.js), c.Timeout, conn.cfg}.publish(ctx, event)
 	return c.printSingle(p, result)
+}
+
+// dial connects, and makes sure of the way back before anything is stored.
+func (c *PublishCmd) dial(p *process) (*client, error) {
+	conn, err := dialClient(p, c, roleProducer)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.answerable(); err != nil {
+		conn.close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // single tells whether any flag describes an event.
@@ -170,6 +183,7 @@ func (r published) object() publishedObject {
 type publishing struct {
 	publisher *usage.Publisher
 	timeout   time.Duration
+	cfg       Config
 }
 
 // publish is not cut short when ctx ends: what is under way gets its answer, since
@@ -185,5 +199,8 @@ func (p publishing) publish(ctx context.Context, c candidate) published {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.timeout)
 	defer cancel()
 	result.receipt, result.err = p.publisher.Publish(ctx, c.event)
+	if d := asDenial(result.err, natsUser(p.cfg), roleProducer); d != nil && errors.Is(result.err, usage.ErrRefused) {
+		result.err = fmt.Errorf("%w: %w", usage.ErrRefused, d)
+	}
 	return result
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,8 @@ import (
 // SimulateCmd runs the simulated Stripe as a server of its own.
 type SimulateCmd struct {
 	Addr            string        `default:"127.0.0.1:12111" placeholder:"HOST:PORT" help:"Address to listen on; port 0 is any free one. Loopback unless another is named here: the simulator asks for no credentials worth the name."`
+	TLSDir          string        `name:"tls-dir" placeholder:"DIR" help:"Serve https, with a certificate of its own making that is kept in this folder. DIR/trust holds what clients have to trust, in the form of SSL_CERT_DIR."`
+	TLSHost         []string      `name:"tls-host" placeholder:"HOST" help:"A host name or address that the certificate is for, beside those of loopback; repeatable."`
 	Rate            float64       `default:"1000" placeholder:"N" help:"Requests a second before it answers 429; 0 is no limit."`
 	Burst           int           `default:"20" placeholder:"N" help:"Requests at once before it answers 429; at least 1."`
 	Latency         time.Duration `default:"0s" placeholder:"DURATION" help:"How long an accepted request takes."`
@@ -40,7 +43,8 @@ func (*SimulateCmd) Help() string {
 		"It takes any key of the form sk_test_… or rk_test_…, and is steered over HTTP below /_simulator/.\n\nExamples:\n\n" +
 		"  meterworker simulate\n" +
 		"  meterworker simulate --addr 127.0.0.1:0 --rate 25 --fault error_503:0.01 -o json\n" +
-		"  STRIPE_API_KEY=sk_test_x STRIPE_API_BASE=http://127.0.0.1:12111 meterworker run"
+		"  STRIPE_API_KEY=sk_test_x STRIPE_API_BASE=http://127.0.0.1:12111 meterworker run\n" +
+		"  meterworker simulate --addr :12111 --tls-dir ./tls --tls-host simulator"
 }
 
 // Run serves until ctx ends.
@@ -57,13 +61,32 @@ func (c *SimulateCmd) Run(ctx context.Context, p *process) error {
 	if err := sim.Inject(faults...); err != nil {
 		return &usageError{fmt.Errorf("--fault: %w", err)}
 	}
-	if err := serveSimulator(ctx, p, c.Addr, sim); err != nil {
+	security, err := c.security()
+	if err != nil {
+		return err
+	}
+	if err := serveSimulator(ctx, p, c.Addr, security, sim); err != nil {
 		return err
 	}
 	if c.Output == "json" {
 		return writeJSON(p.Out, sim.Books())
 	}
 	return printBooks(p.Out, sim.Books())
+}
+
+// security is nil for plain http.
+func (c *SimulateCmd) security() (*tls.Config, error) {
+	if c.TLSDir == "" {
+		if len(c.TLSHost) > 0 {
+			return nil, &usageError{errors.New("--tls-host has no meaning without --tls-dir")}
+		}
+		return nil, nil //nolint:nilnil // no security, no error: plain http
+	}
+	certificate, err := simulatorCertificate(c.TLSDir, c.TLSHost, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("simulate: %w; set --tls-dir to a folder of this user's", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}, nil
 }
 
 func (c *SimulateCmd) config() (simulator.Config, error) {
@@ -124,7 +147,7 @@ func parseFaults(texts []string) ([]simulator.Fault, error) {
 
 // serveSimulator serves until ctx ends. Requests that hang by design do not
 // hold up the end.
-func serveSimulator(ctx context.Context, p *process, addr string, handler http.Handler) error {
+func serveSimulator(ctx context.Context, p *process, addr string, security *tls.Config, handler http.Handler) error {
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
@@ -134,12 +157,17 @@ func serveSimulator(ctx context.Context, p *process, addr string, handler http.H
 		Handler: handler, ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: zap.NewStdLog(zap.NewNop()), // broken connections are what it is asked for
 	}
+	scheme, serve := "http", server.Serve
+	if security != nil { // with HTTP/2, as Stripe has it
+		server.TLSConfig = security
+		scheme, serve = "https", func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	go func() { failed <- serve(listener) }()
 	if ip, ok := listener.Addr().(*net.TCPAddr); ok && !ip.IP.IsLoopback() {
 		p.warn([]string{"the simulator listens beyond loopback: whoever reaches it may steer it"})
 	}
-	if _, err := fmt.Fprintf(p.Out, "listening on http://%s\n", listener.Addr()); err != nil {
+	if _, err := fmt.Fprintf(p.Out, "listening on %s://%s\n", scheme, listener.Addr()); err != nil {
 		return errors.Join(err, server.Close())
 	}
 	select {

@@ -45,7 +45,7 @@ func simulate(t *testing.T, args ...string) *simulation {
 		t.Fatalf("first line %q: %v; %s", line, err, s.errs)
 	}
 	address, ok := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
-	if !ok || !strings.HasPrefix(address, "http://127.0.0.1:") || strings.HasSuffix(address, ":0") {
+	if !ok || (!strings.HasPrefix(address, "http://127.0.0.1:") && !strings.HasPrefix(address, "https://127.0.0.1:")) || strings.HasSuffix(address, ":0") {
 		t.Fatalf("first line %q", line)
 	}
 	s.base = address

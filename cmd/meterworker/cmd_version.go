@@ -1,18 +1,25 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime/debug"
+	"strings"
 )
+
+// version and revision are set by the linker (`make build`). The toolchain's own stamp is
+// off there: it differs between a clone and an archive of one and the same commit.
+var version, revision string
 
 // VersionCmd prints what this program was built from.
 type VersionCmd struct {
 	Output string `short:"o" enum:"text,json" default:"text" placeholder:"FORMAT" help:"text or json."`
+	SBOM   bool   `name:"sbom" help:"Print the bill of materials instead: every module in this program, as CycloneDX JSON."`
 }
 
-// versionInfo is what the Go toolchain recorded in the program.
+// versionInfo is what the linker and the Go toolchain recorded in the program.
 type versionInfo struct {
-	Version  string `json:"version"` // of the module; "(devel)" for a build from a working tree
+	Version  string `json:"version"` // "(devel)" for a build from a working tree without make
 	Revision string `json:"revision,omitempty"`
 	Time     string `json:"time,omitempty"` // of the revision, RFC 3339
 	Modified bool   `json:"modified"`       // the working tree had changes
@@ -27,6 +34,9 @@ func (c VersionCmd) Run(p *process) error {
 		return fmt.Errorf("this program was built without module information")
 	}
 	v := newVersionInfo(info)
+	if c.SBOM {
+		return writeJSON(p.Out, newBillOfMaterials(info, v))
+	}
 	if c.Output == "json" {
 		return writeJSON(p.Out, v)
 	}
@@ -40,10 +50,10 @@ func newVersionInfo(info *debug.BuildInfo) versionInfo {
 		settings[s.Key] = s.Value
 	}
 	return versionInfo{
-		Version:  info.Main.Version,
-		Revision: settings["vcs.revision"],
+		Version:  cmp.Or(version, info.Main.Version),
+		Revision: cmp.Or(revision, settings["vcs.revision"]),
 		Time:     settings["vcs.time"],
-		Modified: settings["vcs.modified"] == "true",
+		Modified: settings["vcs.modified"] == "true" || strings.HasSuffix(version, "-dirty"),
 		Go:       info.GoVersion,
 		Platform: settings["GOOS"] + "/" + settings["GOARCH"],
 	}

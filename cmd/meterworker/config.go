@@ -45,12 +45,13 @@ type ConfigFile struct {
 
 // NATSSettings say where the streams are.
 type NATSSettings struct {
-	NATSURL   *string `name:"nats-url" variable:"NATS_URL" presettext:"an embedded server" placeholder:"URL" holds:"url" help:"Addresses of the NATS servers, separated by commas."`
-	NATSCreds *string `name:"nats-creds" variable:"NATS_CREDS" placeholder:"FILE" help:"Credentials file of the NATS user."`
-	NATSCA    *string `name:"nats-ca" variable:"NATS_CA" placeholder:"FILE" help:"Certificates (PEM) of the authorities that the NATS server is trusted by."`
-	NATSCert  *string `name:"nats-cert" variable:"NATS_CERT" placeholder:"FILE" help:"Client certificate (PEM) for NATS; needs its key."`
-	NATSKey   *string `name:"nats-key" variable:"NATS_KEY" placeholder:"FILE" help:"Private key (PEM) of the client certificate."`
-	DataDir   *string `name:"data-dir" variable:"METERWORKER_DATA_DIR" preset:"./data" placeholder:"DIR" help:"Folder of the embedded NATS server, used without a NATS URL."`
+	NATSURL         *string `name:"nats-url" variable:"NATS_URL" presettext:"an embedded server" placeholder:"URL" holds:"url" help:"Addresses of the NATS servers, separated by commas."`
+	NATSCreds       *string `name:"nats-creds" variable:"NATS_CREDS" placeholder:"FILE" help:"Credentials file of the NATS user."`
+	NATSCA          *string `name:"nats-ca" variable:"NATS_CA" placeholder:"FILE" help:"Certificates (PEM) of the authorities that the NATS server is trusted by."`
+	NATSCert        *string `name:"nats-cert" variable:"NATS_CERT" placeholder:"FILE" help:"Client certificate (PEM) for NATS; needs its key."`
+	NATSKey         *string `name:"nats-key" variable:"NATS_KEY" placeholder:"FILE" help:"Private key (PEM) of the client certificate."`
+	NATSInboxPrefix *string `name:"nats-inbox-prefix" variable:"NATS_INBOX_PREFIX" preset:"_INBOX" placeholder:"SUBJECT" help:"Where answers of the server are received: the prefix that the NATS user may subscribe to."`
+	DataDir         *string `name:"data-dir" variable:"METERWORKER_DATA_DIR" preset:"./data" placeholder:"DIR" help:"Folder of the embedded NATS server, used without a NATS URL."`
 }
 
 // StripeSettings say how to reach Stripe, and as whom.
@@ -109,6 +110,8 @@ type Config struct {
 	// NATSURL is empty for the embedded server.
 	NATSURL                              string
 	NATSCreds, NATSCA, NATSCert, NATSKey string
+	// NATSInboxPrefix is a subject without wildcards.
+	NATSInboxPrefix string
 
 	// Mode is "live" or "test", empty when neither setting nor key says so.
 	Mode string

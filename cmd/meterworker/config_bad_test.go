@@ -90,6 +90,13 @@ var badValues = []struct {
 	{"NATS_URL", "nats://a:99999", "port"},
 	{"NATS_URL", "nats://a:4222,nats://b:x", "no list of addresses"},
 	{"NATS_CREDS", "/does/not/exist", "no such file"},
+	{"NATS_INBOX_PREFIX", "_INBOX.>", "no subject"},
+	{"NATS_INBOX_PREFIX", "_INBOX.*", "no subject"},
+	{"NATS_INBOX_PREFIX", "_INBOX.", "no subject"},
+	{"NATS_INBOX_PREFIX", ".worker", "no subject"},
+	{"NATS_INBOX_PREFIX", "_INBOX worker", "no subject"},
+	{"NATS_INBOX_PREFIX", "_INBOX\tworker", "no subject"},
+	{"NATS_INBOX_PREFIX", "$JS.ACK", "no subject"},
 
 	{"STRIPE_API_KEY_FILE", "/does/not/exist", "no such file"},
 }

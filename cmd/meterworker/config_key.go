@@ -21,6 +21,15 @@ func (l *loader) credentials(c *Config, env environment, need keyNeed) {
 		l.key(c, env, need)
 	}
 	c.Live = c.Mode == modeLive
+	l.spareLive(*c, "stripe-api-base", c.APIBase)
+	l.spareLive(*c, "stripe-meter-events-base", c.MeterEventsBase)
+}
+
+// spareLive keeps a live key from simulators, and live usage from being settled by one.
+func (l *loader) spareLive(c Config, name, base string) {
+	if c.Live && sender.StandInBase(base) {
+		l.refuse(name, "a live key goes to Stripe only, and this is a simulator's address", "leave it out, or use a test key")
+	}
 }
 
 func (l *loader) key(c *Config, env environment, need keyNeed) {

@@ -30,6 +30,21 @@ func TestKeyInTheEnvironment(t *testing.T) {
 	}
 }
 
+// A simulator has a name without a dot; live usage must never be settled by one.
+func TestLiveKeyKeepsAwayFromSimulators(t *testing.T) {
+	const refusal = "a live key goes to Stripe only"
+	for _, variable := range []string{"STRIPE_API_BASE", "STRIPE_METER_EVENTS_BASE"} {
+		_, problems := load(t, environment{"STRIPE_API_KEY": "sk_live_" + hidden, variable: "https://simulator:12111"})
+		wantProblem(t, problems, variable, refusal)
+	}
+	if _, problems := load(t, environment{"STRIPE_API_KEY": testKey, "STRIPE_API_BASE": "https://simulator:12111"}); problems != nil {
+		t.Errorf("test key: %v", problems)
+	}
+	if _, problems := load(t, environment{"STRIPE_API_KEY": "sk_live_" + hidden, "STRIPE_API_BASE": "https://127.0.0.1:12111"}); problems != nil {
+		t.Errorf("loopback: %v", problems)
+	}
+}
+
 func TestKeyFiles(t *testing.T) {
 	tests := []struct{ name, path, want string }{
 		{"empty", write(t, ""), "empty"},

@@ -65,6 +65,7 @@ func (l *loader) nats(c *Config) {
 	c.NATSCA = l.file("nats-ca")
 	c.NATSCert = l.file("nats-cert")
 	c.NATSKey = l.file("nats-key")
+	c.NATSInboxPrefix = l.subject("nats-inbox-prefix")
 	c.DataDir = l.text("data-dir")
 	if l.setting("nats-cert").Given() != l.setting("nats-key").Given() {
 		given, missing := "nats-cert", "nats-key"
@@ -78,7 +79,7 @@ func (l *loader) nats(c *Config) {
 	}
 	// Without this a forgotten NATS_URL would start an empty embedded server
 	// beside the streams that hold the usage.
-	for _, name := range []string{"nats-creds", "nats-ca", "nats-cert", "nats-key"} {
+	for _, name := range []string{"nats-creds", "nats-ca", "nats-cert", "nats-key", "nats-inbox-prefix"} {
 		if l.setting(name).Given() {
 			l.refuse(name, "has no meaning for the embedded server", "set NATS_URL, or leave it out")
 		}

@@ -48,7 +48,8 @@ func TestDefaults(t *testing.T) {
 		t.Error("the key is not the one of the environment")
 	}
 	want := Config{
-		Mode: "test", Key: got.Key, Version: "2024-10-28.acacia", API: "v1", Rate: 25,
+		NATSInboxPrefix: "_INBOX",
+		Mode:            "test", Key: got.Key, Version: "2024-10-28.acacia", API: "v1", Rate: 25,
 		SafeWindow: 23 * time.Hour, AckWait: 30 * time.Second, AttemptTimeout: 10 * time.Second, ShutdownTimeout: 25 * time.Second,
 		Partitions: 24, StreamReplicas: 1, Retention: 168 * time.Hour, ManageStreams: true,
 		DedupWindow: 864 * time.Hour, LedgerMaxBytes: 1 << 30, DataDir: "./data",

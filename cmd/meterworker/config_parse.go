@@ -115,6 +115,19 @@ func (l *loader) rate(name string, preset float64) float64 {
 	return 0
 }
 
+// subject is a NATS subject without wildcards, to which tokens can be added.
+func (l *loader) subject(name string) string {
+	text := l.text(name)
+	bad := func(r rune) bool { return r <= ' ' || r == '*' || r == '>' || !unicode.IsPrint(r) }
+	if strings.ContainsFunc(text, bad) || slices.Contains(strings.Split(text, "."), "") || strings.HasPrefix(text, "$") {
+		if !l.refused(name) {
+			l.refuse(name, "is no subject for answers", "set tokens between dots, without wildcards, spaces and a dot at the end, for example _INBOX_worker")
+		}
+		return ""
+	}
+	return text
+}
+
 // sizeUnits in bytes; no unit is bytes.
 var sizeUnits = map[string]float64{
 	"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,

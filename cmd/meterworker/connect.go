@@ -14,16 +14,16 @@ import (
 
 // broker is the connection to NATS, and the server itself where it is embedded.
 type broker struct {
-	conn   *nats.Conn
-	server *embedded.Server // nil for a server elsewhere
+	conn     *nats.Conn
+	server   *embedded.Server // nil for a server elsewhere
+	refusals *refusals
 }
 
 // connect starts the embedded server, or dials the configured one. A server that
 // is not there yet is waited for in the background.
 func connect(ctx context.Context, c Config, name string, log *zap.Logger) (*broker, error) {
 	if c.NATSURL != "" {
-		conn, err := dial(c, name, log)
-		return &broker{conn: conn}, err
+		return dial(c, name, log)
 	}
 	roomToSync()
 	server, err := embedded.Start(ctx, embedded.Config{StoreDir: c.DataDir, Port: embeddedPort, Logger: log})
@@ -36,7 +36,7 @@ func connect(ctx context.Context, c Config, name string, log *zap.Logger) (*brok
 		return nil, fmt.Errorf("connect to the embedded NATS server: %w", err)
 	}
 	log.Info("embedded NATS server is ready", zap.String("url", server.ClientURL()), zap.String("data_dir", c.DataDir))
-	return &broker{conn: conn, server: server}, nil
+	return &broker{conn: conn, server: server, refusals: newRefusals(c, log)}, nil
 }
 
 // embeddedPort is NATS' own, on loopback, so that every client finds it.
@@ -60,18 +60,22 @@ func (b *broker) close() {
 	}
 }
 
-func dial(c Config, name string, log *zap.Logger) (*nats.Conn, error) {
-	options := append(connOptions(name, log), nats.RetryOnFailedConnect(true))
+func dial(c Config, name string, log *zap.Logger) (*broker, error) {
+	r := newRefusals(c, log)
+	options := append(connOptions(name, log), nats.RetryOnFailedConnect(true), nats.ErrorHandler(r.hear), nats.DisconnectErrHandler(r.lost))
 	conn, err := nats.Connect(c.NATSURL, append(options, credentials(c)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", redactURL(c.NATSURL), err)
 	}
-	return conn, nil
+	return &broker{conn: conn, refusals: r}, nil
 }
 
 // credentials are who we are and whom we trust.
 func credentials(c Config) []nats.Option {
 	var options []nats.Option
+	if c.NATSInboxPrefix != "" {
+		options = append(options, nats.CustomInboxPrefix(c.NATSInboxPrefix))
+	}
 	if c.NATSCreds != "" {
 		options = append(options, nats.UserCredentials(c.NATSCreds))
 	}
@@ -84,11 +88,11 @@ func credentials(c Config) []nats.Option {
 	return options
 }
 
-// connOptions never give up: usage waits in the stream meanwhile. A denied
-// publish is heard of by the error handler only.
+// connOptions never give up, however often the credentials are refused: usage waits in
+// the stream meanwhile, and the file of credentials is read anew for each try.
 func connOptions(name string, log *zap.Logger) []nats.Option {
 	return []nats.Option{
-		nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond),
+		nats.Name(name), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second), nats.Timeout(5 * time.Second),
 		nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(2),
 		nats.ReconnectBufSize(-1),          // what is not sent at once is to be known as not sent

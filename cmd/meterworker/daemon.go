@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 
 	"github.com/meterworker/meterworker/internal/console"
@@ -100,57 +98,6 @@ func (d *daemon) listen(life context.Context) (err error) {
 	handler := console.New(console.Config{Registry: d.metrics.Registry, Ready: d.ready, Logger: d.log})
 	d.admin, err = console.Serve(life, d.cfg.AdminAddr, handler, d.log)
 	return err // names the address and the remedy
-}
-
-// openStreams waits for NATS as long as it takes; what is refused is final.
-func (d *daemon) openStreams(stop context.Context) (*outbox.Streams, error) {
-	settings := outbox.Settings{
-		Mode: d.cfg.Mode, Partitions: d.cfg.Partitions, Replicas: d.cfg.StreamReplicas,
-		Manage: d.cfg.ManageStreams, AckWait: d.cfg.AckWait,
-	}
-	js, err := jetstream.New(d.broker.conn)
-	if err != nil {
-		return nil, fmt.Errorf("JetStream: %w", err)
-	}
-	var streams *outbox.Streams
-	err = d.persist(stop, func() (err error) {
-		streams, err = outbox.Open(stop, js, settings)
-		return err
-	})
-	return streams, err
-}
-
-// persist tries until it succeeds, or is refused, or stop ends; /readyz shows what
-// it waits for.
-func (d *daemon) persist(stop context.Context, try func() error) error {
-	for {
-		err := try()
-		var refused *outbox.Refused
-		switch {
-		case err == nil:
-			return nil
-		case stop.Err() != nil:
-			return errStopped
-		case errors.As(err, &refused):
-			return &setupError{err}
-		}
-		if status := d.broker.conn.Status(); status != nats.CONNECTED {
-			err = fmt.Errorf("NATS at %s is not reachable (%s); check NATS_URL and that the server runs", redactURL(d.cfg.NATSURL), status)
-		}
-		d.waiting(err.Error())
-		d.log.Warn("waiting for NATS JetStream", zap.Error(err))
-		pauseOrStop(stop)
-	}
-}
-
-// pauseOrStop is the wait between two looks at a server that is not there.
-func pauseOrStop(stop context.Context) {
-	timer := time.NewTimer(time.Second)
-	defer timer.Stop()
-	select {
-	case <-stop.Done():
-	case <-timer.C:
-	}
 }
 
 func (d *daemon) waiting(reason string) {
@@ -250,7 +197,7 @@ func (d *daemon) assemble(stop, cut context.Context, fatal context.CancelCauseFu
 	d.clock.Sender = v1
 	worker := delivery.NewWorker(delivery.Config{
 		SafeWindow: d.cfg.SafeWindow, AcceptForeign: d.cfg.AcceptForeignDuplicates, Epoch: streams.Epoch(),
-		Ahead: min(max(int(d.cfg.Rate/10), 4), maxConns), Random: mathrand.Float64,
+		Ahead: min(max(int(d.cfg.Rate/4), 4), maxConns), Random: mathrand.Float64,
 	}, delivery.Parts{
 		Sender: d.clock, Permits: permits{bucket}, DeadLetters: letters, Gate: d.gate, Skew: d.clock.counts, Metrics: d.metrics, Log: d.log,
 		Lanes: ratelimit.NewLanes(func(n int) { d.metrics.LanesBusy.Set(float64(n)) }),
@@ -281,8 +228,8 @@ func (d *daemon) join(stop context.Context, streams *outbox.Streams) (*outbox.Me
 		return nil, fmt.Errorf("host name: %w", err)
 	}
 	var members *outbox.Members
-	err = d.persist(stop, func() (err error) {
-		members, err = streams.Members(stop, host+"/"+d.admin.Addr())
+	err = d.persist(stop, func(ctx context.Context) (err error) {
+		members, err = streams.Members(ctx, host+"/"+d.admin.Addr())
 		return err
 	})
 	return members, err

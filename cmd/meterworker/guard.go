@@ -22,6 +22,10 @@ const (
 	// noteEvery is how often what they hold is written down.
 	noteEvery = 10 * time.Second
 
+	// silentAfter is how long the streams may be out of reach before the worker says that
+	// it is not ready: a cluster elects leaders in 4 to 9 s.
+	silentAfter = 15 * time.Second
+
 	continuityHold = "continuity"
 )
 
@@ -43,6 +47,8 @@ type guard struct {
 	lost   uint64 // reconnects at that look
 	reason string // why the worker is halted, "" while it is not
 	newest uint64 // highest sequence of the journal that was acknowledged
+	silent error  // why the streams cannot be looked at, nil while they can
+	since  time.Time
 }
 
 // run looks, and notes what it sees, until ctx ends; then it notes the last of it.
@@ -113,6 +119,11 @@ func (g *guard) compare(ctx context.Context) error {
 	reconnects := g.reconnects()
 	err := g.continuity.Check(ctx)
 	broken, isBroken := errors.AsType[*outbox.Broken](err)
+	if isBroken {
+		g.answered(nil)
+	} else {
+		g.answered(err)
+	}
 	switch {
 	case err == nil:
 		g.whole(reconnects)
@@ -123,6 +134,26 @@ func (g *guard) compare(ctx context.Context) error {
 	}
 	g.halt(ctx, broken)
 	return fmt.Errorf("%w: %w", journal.ErrBroken, err)
+}
+
+// answered takes note of whether the streams could be looked at.
+func (g *guard) answered(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.silent == nil {
+		g.since = time.Now()
+	}
+	g.silent = err
+}
+
+// unreachable is why the streams have been out of reach for a while, nil where they have not.
+func (g *guard) unreachable() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.silent == nil || time.Since(g.since) < silentAfter {
+		return nil
+	}
+	return fmt.Errorf("for %s: %w", time.Since(g.since).Round(time.Second), g.silent)
 }
 
 // whole lets work flow; after a declaration the journal may have been made anew.
@@ -162,11 +193,13 @@ func (g *guard) halt(ctx context.Context, broken *outbox.Broken) {
 
 // holds refuses an outbox that lacks what the journal mentions.
 func (g *guard) holds(ctx context.Context, newest uint64) error {
-	err := g.continuity.Holds(ctx, newest)
-	if err == nil {
+	if err := g.continuity.Holds(ctx, newest); err == nil {
 		return nil
 	}
-	return errors.Join(err, g.look(ctx))
+	if err := g.look(ctx); err != nil {
+		return err // broken, or it cannot be told
+	}
+	return g.continuity.Holds(ctx, newest) // a server that lagged has caught up
 }
 
 // halted is the reason, "" while the streams are whole.

@@ -37,6 +37,7 @@ type CLI struct {
 	Resume      ResumeCmd         `cmd:"" group:"operate" help:"End a pause, or let a halted worker try again."`
 	Accept      AcceptRestoredCmd `cmd:"" name:"accept-restored" group:"operate" help:"Declare that streams which were restored or made anew may be worked with."`
 	Dlq         DLQCmd            `cmd:"" group:"operate" help:"List, show and replay dead letters."`
+	Provision   ProvisionCmd      `cmd:"" group:"operate" help:"Create the streams, so that workers need no right to."`
 	Schema      SchemaCmd         `cmd:"" group:"tools" help:"Print the JSON Schema of the message body, or the AsyncAPI document."`
 	Simulate    SimulateCmd       `cmd:"" group:"tools" help:"Run the simulated Stripe as a server."`
 	Completion  CompletionCmd     `cmd:"" group:"tools" help:"Print a completion script for a shell."`

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"github.com/nats-io/nats.go"
-
 	"github.com/meterworker/meterworker/internal/console"
 	"github.com/meterworker/meterworker/internal/delivery"
 )
@@ -13,13 +11,28 @@ func (d *daemon) ready() []console.Check {
 	opening, f, b := d.opening, d.fleet, d.broker
 	d.mu.Unlock()
 	checks := []console.Check{{Name: "streams", OK: opening == "", Detail: opening}}
-	connected := b != nil && b.conn.Status() == nats.CONNECTED
-	checks = append(checks, console.Check{Name: "nats", OK: connected, Detail: detail(!connected, "not connected")})
+	wrong := trouble(b, f)
+	checks = append(checks, console.Check{Name: "nats", OK: wrong == "", Detail: wrong})
 	owned := f != nil && f.isReady()
 	checks = append(checks, console.Check{Name: "ledger", OK: owned, Detail: detail(!owned, "partitions are being taken")})
 	checks = append(checks, console.Check{Name: "clock", OK: true, Detail: d.clock.status()})
 	state, reason := d.gate.Status()
 	return append(checks, console.Check{Name: "breaker", OK: state != delivery.StateHalted, Detail: describeState(state, reason)})
+}
+
+// trouble is why nothing can be stored or read, "" while it can: a cluster without a quorum
+// answers, and does neither.
+func trouble(b *broker, f *fleet) string {
+	if b == nil {
+		return "not connected"
+	}
+	if text := b.trouble(); text != "" || f == nil {
+		return text
+	}
+	if err := f.guard.unreachable(); err != nil {
+		return "JetStream is out of reach " + err.Error()
+	}
+	return ""
 }
 
 func describeState(state, reason string) string {

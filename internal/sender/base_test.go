@@ -50,6 +50,40 @@ func TestBaseErrorNamesTheValueButNoSecret(t *testing.T) {
 	}
 }
 
+// Names without a dot belong to private networks. What only looks like one is refused.
+func TestStandInBase(t *testing.T) {
+	tests := []struct {
+		base            string
+		valid, standsIn bool
+	}{
+		{"https://simulator", true, true},
+		{"https://simulator:12111/", true, true},
+		{"https://stripe-2", true, true},
+		{"http://simulator:12111", false, true},
+		{"https://simulator.", false, false},
+		{"https://simulator.default.svc", false, false},
+		{"https://-x", false, false},
+		{"https://2130706433", false, false},
+		{"https://0x7f000001", false, false},
+		{"https://SIMULATOR", false, false},
+		{"https://" + testKey, false, false},
+		{"https://127.0.0.1", true, false},
+		{"https://localhost:1", true, false},
+		{"https://[::1]", true, false},
+		{"https://[fe80::1]", false, false},
+		{"https://api.stripe.com", true, false},
+		{"", false, false},
+	}
+	for _, tt := range tests {
+		if err := ValidateBase(tt.base); (err == nil) != tt.valid {
+			t.Errorf("%q: %v", tt.base, err)
+		}
+		if StandInBase(tt.base) != tt.standsIn {
+			t.Errorf("%q: stand-in is %t", tt.base, !tt.standsIn)
+		}
+	}
+}
+
 // A resolver may say anything of localhost.
 func TestLoopbackBaseConnectsToLoopbackOnly(t *testing.T) {
 	for address, want := range map[string]bool{
