@@ -28,16 +28,49 @@ CUTS          ?= 5
 EVIDENCE      ?= evidence
 CHAOS_TIMEOUT ?= 15m
 
+# Of the cluster tests: how often each trouble is played.
+ROUNDS          ?= 1
+CLUSTER_TIMEOUT ?= 30m
+
 # The end-to-end tests run a binary that they build, which the test cache does not see.
 UNCACHED := -count=1
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One commit, one toolchain: one binary, wherever it is built. The toolchain's stamp is off,
+# since it differs between a clone and an archive; version and revision come in by name.
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 
 .PHONY: build
 build: ## Build bin/meterworker, static and stripped
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/meterworker ./cmd/meterworker
+	CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false \
+		-ldflags='-s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)' -o bin/meterworker ./cmd/meterworker
+
+CA_ROOTS ?= /etc/ssl/certs/ca-certificates.crt
+
+.PHONY: image-files
+image-files: build ## Lay out in bin/image what the container image holds; with ARTEFACTS=prebuilt the Dockerfile takes it
+	rm -rf bin/image
+	install -D bin/meterworker bin/image/root/meterworker
+	install -D -m 644 '$(CA_ROOTS)' bin/image/root/etc/ssl/certs/ca-certificates.crt
+	install -D -m 644 LICENSE bin/image/root/usr/share/doc/meterworker/LICENSE
+	bin/meterworker version --sbom > bin/image/root/usr/share/doc/meterworker/sbom.cdx.json
+	mkdir -p bin/image/data
+
+.PHONY: image
+image: ## Build the container image meterworker:VERSION
+	docker build --build-arg VERSION='$(VERSION)' --build-arg REVISION='$(REVISION)' --tag 'meterworker:$(VERSION)' .
+
+.PHONY: test-container
+test-container: ## The image and docker-compose.yml in a Docker of their own (as root, with Debian's docker.io)
+	cd test/container && $(GO) test $(UNCACHED) -v -timeout 30m -tags container ./...
+
+.PHONY: test-k8s
+test-k8s: ## The manifests against a real API server in the test's process (some minutes to build)
+	cd test/k8sapi && $(GO) test $(UNCACHED) -v -timeout 30m ./...
 
 .PHONY: fmt
 fmt: ## Format the code and sort its imports
@@ -112,6 +145,11 @@ campaign: OUTAGE = 10m
 campaign: CUTS = 100
 campaign: CHAOS_TIMEOUT = 24h
 campaign: chaos
+
+.PHONY: cluster
+cluster: ## Three servers and three workers as processes: leader changes, kill -9, partitions, no quorum; ROUNDS (1)
+	$(GO) test $(UNCACHED) -v -timeout $(CLUSTER_TIMEOUT) -tags chaos ./test/cluster -run '^Test(ClusterAtLength|TheRightCopyComesBack)$$' \
+		-rounds $(ROUNDS) -evidence '$(EVIDENCE)'
 
 .PHONY: bench
 bench: ## Benchmarks: the hot path (parse, fingerprint, look-up), and the use of the rate limit
