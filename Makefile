@@ -8,7 +8,8 @@ SHELL       := /bin/bash
 .DELETE_ON_ERROR:
 
 GO       ?= go
-TOOL     := $(GO) tool -modfile=tools.mod
+TOOL     := $(GO) tool -modfile=$(CURDIR)/tools.mod
+LINT     := $(TOOL) golangci-lint run --config $(CURDIR)/.golangci.yaml
 PACKAGES ?= ./...
 FUZZTIME ?= 10s
 WALKS    ?= 2000
@@ -34,6 +35,10 @@ CLUSTER_TIMEOUT ?= 30m
 
 # The end-to-end tests run a binary that they build, which the test cache does not see.
 UNCACHED := -count=1
+
+# Modules of their own, whose dependencies the daemon need not have; test-container and
+# test-k8s have two more, which take minutes to build.
+MODULES := test/compose test/k8s
 
 .PHONY: help
 help: ## List the targets
@@ -66,10 +71,12 @@ image: ## Build the container image meterworker:VERSION
 
 .PHONY: test-container
 test-container: ## The image and docker-compose.yml in a Docker of their own (as root, with Debian's docker.io)
+	cd test/container && $(LINT) --build-tags container ./...
 	cd test/container && $(GO) test $(UNCACHED) -v -timeout 30m -tags container ./...
 
 .PHONY: test-k8s
 test-k8s: ## The manifests against a real API server in the test's process (some minutes to build)
+	cd test/k8sapi && $(LINT) --disable gomoddirectives ./... # Kubernetes as a library needs its replacements
 	cd test/k8sapi && $(GO) test $(UNCACHED) -v -timeout 30m ./...
 
 .PHONY: fmt
@@ -89,8 +96,15 @@ vet: ## go vet, and nothing that gofmt would change
 	if [[ -n "$$unformatted" ]]; then echo "gofmt would change (make fmt):"; echo "$$unformatted"; exit 1; fi
 
 .PHONY: test
-test: vet ## Vet, then run every test
+test: vet test-deploy ## Vet, then run every test
 	$(GO) test $(UNCACHED) $(PACKAGES)
+
+.PHONY: test-deploy
+test-deploy: ## docker-compose.yml and the manifests, without a server
+	@for module in $(MODULES); do \
+		echo "== $$module"; \
+		(cd "$$module" && $(GO) vet ./... && $(GO) test $(UNCACHED) ./...); \
+	done
 
 .PHONY: test-race
 test-race: vet ## Run every test under the race detector
@@ -98,7 +112,8 @@ test-race: vet ## Run every test under the race detector
 
 .PHONY: lint
 lint: ## Run golangci-lint, the walls between the packages included
-	$(TOOL) golangci-lint run $(PACKAGES)
+	$(LINT) $(PACKAGES)
+	@for module in $(MODULES); do (cd "$$module" && $(LINT) ./...); done
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz test for FUZZTIME (10s)
@@ -152,9 +167,12 @@ cluster: ## Three servers and three workers as processes: leader changes, kill -
 		-rounds $(ROUNDS) -evidence '$(EVIDENCE)'
 
 .PHONY: bench
-bench: ## Benchmarks: the hot path (parse, fingerprint, look-up), and the use of the rate limit
+bench: ## Benchmarks: the hot path (parse, fingerprint, look-up), the use of the rate limit, a hot customer
 	$(GO) test -run '^$$' -bench . -benchmem ./usage ./internal/journal
-	$(GO) run ./bench/limit
+	$(GO) run ./bench/limit -seconds 60
+	$(GO) run ./bench/limit -seconds 60 -replicas 3
+	$(GO) run ./bench/limit -seconds 60 -replicas 1,5,2
+	$(GO) run ./bench/hot -seconds 60
 
 .PHONY: demo
 demo: ## Run the whole worker against the simulator for half a minute
@@ -166,3 +184,4 @@ verify: ## Check that generated pages and module files are up to date
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	$(GO) mod verify -modfile=tools.mod
+	@for module in $(MODULES); do (cd "$$module" && $(GO) mod verify && $(GO) mod tidy -diff); done
