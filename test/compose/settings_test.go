@@ -1,7 +1,6 @@
 package compose
 
 import (
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/compose-spec/compose-go/v2/types"
-	"go.yaml.in/yaml/v3"
 )
 
 // setting is a row of docs/configuration.md.
@@ -47,16 +45,6 @@ func TestVariablesAreSettings(t *testing.T) {
 			if secret.MatchString(variable) || (value != nil && aKey.MatchString(*value)) {
 				t.Errorf("%s: %s is a secret in the environment", name, variable)
 			}
-		}
-	}
-	var file map[string]any
-	if err := yaml.Unmarshal([]byte(read(t, "deploy/compose/worker.yaml")), &file); err != nil || len(file) == 0 {
-		t.Fatal(err, file)
-	}
-	for key := range file {
-		known := known[strings.ToUpper(strings.ReplaceAll(key, "-", "_"))]
-		if known.flag != key {
-			t.Errorf("worker.yaml: %s is no setting", key)
 		}
 	}
 }
@@ -107,31 +95,24 @@ func size(t *testing.T, text string) int64 {
 // One variable decides whose Stripe it is, for key, address, trust and store at once: a key
 // never meets the simulator, and usage of a trial is never taken for billed.
 func TestOneVariableForTheRealStripe(t *testing.T) {
-	key := filepath.Join(t.TempDir(), "key.txt")
-	if err := os.WriteFile(key, []byte("rk_live_x\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	const trust = "/run/simulator/trust"
-	trial, err := filepath.Abs(filepath.Join(root, "deploy/compose/simulator-key.txt"))
+	folder, err := filepath.Abs(filepath.Join(root, "deploy/compose"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct {
-		name               string
-		env                []string
-		keyFile, base      string
-		trusts             bool
-		store, otherwiseAt string
+		name                        string
+		env                         []string
+		keyFile, base, trust, store string
 	}{
-		{"trial", nil, trial, "", true, "/data/stripe", "https://simulator:12111"},
-		{"set and empty", []string{"REAL_STRIPE_KEY_FILE="}, trial, "", true, "/data/stripe", "https://simulator:12111"},
-		{"real", []string{"REAL_STRIPE_KEY_FILE=" + key}, key, "https://api.stripe.com", false, "/data/real-stripe", ""},
+		{"trial", nil, "simulator/api-key", "https://simulator:12111", "/run/simulator/trust", "/data/simulator"},
+		{"set and empty", []string{"STRIPE="}, "simulator/api-key", "https://simulator:12111", "/run/simulator/trust", "/data/simulator"},
+		{"real", []string{"STRIPE=real"}, "real/api-key", "https://api.stripe.com", "", "/data/real"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			project := load(t, tt.env)
-			if got := project.Secrets["stripe-api-key"].File; got != tt.keyFile {
-				t.Errorf("key file %s, want %s", got, tt.keyFile)
+			if got, want := project.Secrets["stripe-api-key"].File, filepath.Join(folder, tt.keyFile); got != want {
+				t.Errorf("key file %s, want %s", got, want)
 			}
 			command := project.Services["nats"].Entrypoint
 			if got := command[len(command)-1]; got != tt.store {
@@ -142,23 +123,23 @@ func TestOneVariableForTheRealStripe(t *testing.T) {
 				if got := value(s, "STRIPE_API_BASE"); got != tt.base {
 					t.Errorf("%s: base %q, want %q", name, got, tt.base)
 				}
-				if got := value(s, "SSL_CERT_DIR"); got == "" || (got == trust) != tt.trusts {
-					t.Errorf("%s trusts %q", name, got)
+				if got := value(s, "SSL_CERT_DIR"); got != tt.trust {
+					t.Errorf("%s trusts %q, want %q", name, got, tt.trust)
 				}
 				if value(s, "STRIPE_API_KEY_FILE") != "/run/secrets/stripe-api-key" || len(s.Secrets) != 1 || s.Secrets[0].Source != "stripe-api-key" {
 					t.Errorf("%s: key %q, %+v", name, value(s, "STRIPE_API_KEY_FILE"), s.Secrets)
 				}
-			}
-			if tt.otherwiseAt != "" && !strings.Contains(read(t, "deploy/compose/worker.yaml"), "stripe-api-base: "+tt.otherwiseAt+"\n") {
-				t.Errorf("worker.yaml does not name %s", tt.otherwiseAt)
 			}
 		})
 	}
 }
 
 func TestKeyOfTheTrialIsNone(t *testing.T) {
-	if key := read(t, "deploy/compose/simulator-key.txt"); key != "sk_test_simulator\n" {
+	if key := read(t, "deploy/compose/simulator/api-key"); key != "sk_test_simulator\n" {
 		t.Errorf("key %q: a key of yours must not be in the repository", key)
+	}
+	if !strings.Contains(read(t, ".gitignore"), "\n/deploy/compose/real/api-key\n") {
+		t.Error("git does not ignore where a key of yours belongs")
 	}
 }
 

@@ -82,14 +82,15 @@ func TestKeyOfYoursKeepsAwayFromTheSimulator(t *testing.T) {
     healthcheck: { test: [CMD, /meterworker, healthcheck, --url, "https://localhost/_simulator/clock"] }
     networks: { default: { aliases: [api.stripe.com] } }
 `, s.simulator))
-	key := filepath.Join(t.TempDir(), "key.txt")
+	key := filepath.Join(t.TempDir(), "api-key")
 	if err := os.WriteFile(key, []byte("sk_test_ofmine\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chown(key, 65532, 65532); err != nil { // the image's user reads it
 		t.Fatal(err)
 	}
-	s.env = []string{"REAL_STRIPE_KEY_FILE=" + key}
+	s.override(fmt.Sprintf("secrets: { stripe-api-key: { file: %q } }\n", key))
+	s.env = []string{"STRIPE=real"}
 	s.up()
 	s.publish("mine")
 	wantSoon(t, "an attempt", takeOver, func() error {
