@@ -208,6 +208,7 @@ func (d *daemon) assemble(stop, cut context.Context, fatal context.CancelCauseFu
 		nonce: rand.Text()[:12],
 		rate:  shared.Rate, cut: cut, fatal: fatal,
 		held: map[int]*holding{}, refused: map[int]time.Time{}, claims: make(chan struct{}, claimsAtOnce),
+		given: make(chan struct{}, 1),
 	}
 	f.guard = &guard{continuity: streams.Continuity(), gate: d.gate, log: d.log, stop: f.giveUp, reconnects: d.reconnects}
 	f.store = guardedStore{journal.NewJetStream(streams.JetStream(), d.metrics.FenceRefusals.Inc), f.guard}

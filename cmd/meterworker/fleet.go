@@ -49,6 +49,7 @@ type fleet struct {
 	ready   bool              // once everything that was proposed was claimed
 	serving sync.WaitGroup
 	claims  chan struct{}
+	given   chan struct{} // capacity 1: a partition was given up
 }
 
 // holding is one owned partition.
@@ -61,10 +62,9 @@ type holding struct {
 // run keeps the share up to date until stop ends, then waits for everything that
 // is in hand.
 func (f *fleet) run(stop context.Context) {
-	ticker := time.NewTicker(outbox.BeatEvery)
-	defer ticker.Stop()
 	for introduced := false; stop.Err() == nil; {
 		err := errors.Join(f.orders.follow(stop), f.beat(stop))
+		waiting := false
 		switch {
 		case err != nil && stop.Err() == nil:
 			f.log.Warn("orders or members cannot be read", zap.Error(err))
@@ -74,14 +74,11 @@ func (f *fleet) run(stop context.Context) {
 			introduced = true
 		default:
 			introduced = true
-			f.rebalance(stop)
+			waiting = f.rebalance(stop)
 		}
-		select {
-		case <-stop.Done():
-		case <-ticker.C:
-		}
+		f.handOver(stop, time.Now().Add(outbox.BeatEvery), waiting)
 	}
-	f.serving.Wait()
+	f.leave()
 }
 
 // beat shows this worker's state, and hears of the others'.
@@ -95,8 +92,9 @@ func (f *fleet) beat(stop context.Context) error {
 	return nil
 }
 
-// rebalance compares what is held with what is proposed.
-func (f *fleet) rebalance(stop context.Context) {
+// rebalance compares what is held with what is proposed; it reports whether it waits for
+// what another worker still owns.
+func (f *fleet) rebalance(stop context.Context) (waiting bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for p := range f.cfg.Partitions {
@@ -106,11 +104,14 @@ func (f *fleet) rebalance(stop context.Context) {
 		case isHeld && !mine:
 			held.stop()
 		case f.guard.halted() != "":
-		case mine && !isHeld && !taken && time.Now().After(f.refused[p]):
+		case mine && !isHeld && taken:
+			waiting = true
+		case mine && !isHeld && time.Now().After(f.refused[p]):
 			f.claim(stop, p)
 		}
 	}
 	f.complete()
+	return waiting
 }
 
 // giveUp ends everything that is held; what may be claimed again the guard says.
@@ -222,6 +223,7 @@ func (f *fleet) released(p int, err error) {
 	delete(f.held, p)
 	f.gauge()
 	f.mu.Unlock()
+	defer f.tellSoon() // what keeps us from claiming it again is noted by then
 	var refused *outbox.Refused
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, journal.ErrClosed):

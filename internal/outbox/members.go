@@ -33,9 +33,10 @@ const (
 
 // member is one replica's line in the members document.
 type member struct {
-	Beat  uint64 `json:"beat"`
-	Owns  []int  `json:"owns"`
-	State string `json:"state,omitempty"` // of its breaker
+	Beat    uint64 `json:"beat"`
+	Owns    []int  `json:"owns"`
+	State   string `json:"state,omitempty"`   // of its breaker
+	Leaving bool   `json:"leaving,omitempty"` // it takes nothing more, and gives up what it owns
 }
 
 // Members is this worker's view of the fleet. What it says is a proposal: the
@@ -47,12 +48,13 @@ type Members struct {
 	writing sync.Mutex // held over a change of the document
 	kv      jetstream.KeyValue
 
-	mu    sync.Mutex // never held over a call to the server
-	beat  uint64
-	owns  map[int]bool
-	state string
-	looks map[string]look
-	live  map[string]member
+	mu      sync.Mutex // never held over a call to the server
+	beat    uint64
+	owns    map[int]bool
+	state   string
+	leaving bool
+	looks   map[string]look
+	live    map[string]member
 }
 
 type look struct {
@@ -106,9 +108,45 @@ func (m *Members) Beat(ctx context.Context) error {
 		maps.DeleteFunc(all, m.gone)
 		m.distinguish(all)
 		m.beat++
-		all[m.self] = member{Beat: m.beat, Owns: append([]int{}, slices.Sorted(maps.Keys(m.owns))...), State: m.state}
-		m.live = maps.Clone(all)
+		m.appear(all)
 	})
+}
+
+// appear writes this worker's line, and takes over the others'. m.mu is held.
+func (m *Members) appear(all map[string]member) {
+	all[m.self] = member{
+		Beat: m.beat, Owns: append([]int{}, slices.Sorted(maps.Keys(m.owns))...), State: m.state, Leaving: m.leaving,
+	}
+	m.live = maps.Clone(all)
+}
+
+// Tell has the others know at once what this worker owns, between two beats: who waits
+// for a partition need not wait for the next one.
+func (m *Members) Tell(ctx context.Context) error {
+	return m.update(ctx, func(all map[string]member) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		maps.DeleteFunc(all, m.gone)
+		m.appear(all)
+	})
+}
+
+// Look reads what the others own now. It is no look for their beats, which are counted.
+func (m *Members) Look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	all, _, err := m.read(ctx)
+	if err != nil {
+		return fmt.Errorf("members document: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	maps.DeleteFunc(all, m.gone)
+	if own, there := m.live[m.self]; there {
+		all[m.self] = own
+	}
+	m.live = all
+	return nil
 }
 
 // distinguish takes another name where somebody else beats under ours: two
@@ -126,7 +164,15 @@ func (m *Members) Leave(ctx context.Context) error {
 	return m.update(ctx, func(all map[string]member) { delete(all, m.self) })
 }
 
-// Owns notes what this worker owns; the others hear of it with the next beat.
+// Retire has nothing more proposed to this worker; the others hear of it with the next beat
+// or Tell. What it owns it must still give up.
+func (m *Members) Retire() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.leaving = true
+}
+
+// Owns notes what this worker owns; the others hear of it with the next beat or Tell.
 func (m *Members) Owns(partition int, owned bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -164,7 +210,8 @@ func (m *Members) Proposed(partition int) (mine, taken bool) {
 	defer m.mu.Unlock()
 	best, most := "", uint64(0)
 	for id, other := range m.live {
-		if score := rendezvous(id, partition); best == "" || score > most || score == most && id > best {
+		score := rendezvous(id, partition)
+		if !other.Leaving && (best == "" || score > most || score == most && id > best) {
 			best, most = id, score
 		}
 		taken = taken || id != m.self && slices.Contains(other.Owns, partition)

@@ -43,7 +43,7 @@ func LookAtMembers(ctx context.Context, js jetstream.JetStream) (Look, error) {
 	}
 	look := Look{}
 	for id, m := range all {
-		look[id] = Seen(m)
+		look[id] = Seen{Beat: m.Beat, Owns: m.Owns, State: m.State}
 	}
 	return look, nil
 }
