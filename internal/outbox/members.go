@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,10 +34,25 @@ const (
 
 // member is one replica's line in the members document.
 type member struct {
-	Beat  uint64 `json:"beat"`
-	Owns  []int  `json:"owns"`
-	State string `json:"state,omitempty"` // of its breaker
+	Beat uint64 `json:"beat"`
+	Owns []int  `json:"owns"`
+	Showing
 }
+
+// Showing is what a member tells of itself with each beat. The others need the state only;
+// the rest is for people who ask from elsewhere, and no more than a line.
+type Showing struct {
+	State    string  `json:"state,omitempty"`     // of its breaker
+	Reason   string  `json:"reason,omitempty"`    // why it is in that state, shortened
+	Rate     float64 `json:"rate,omitempty"`      // permits a second since the beat before
+	Held     int     `json:"held,omitempty"`      // messages in its hands
+	Ledger   int64   `json:"ledger,omitempty"`    // memory of its ledger, in bytes
+	LedgerOf int64   `json:"ledger_of,omitempty"` // what it may have at most
+}
+
+// longestReason in bytes keeps the members document small: it is read and written with
+// every beat of every member.
+const longestReason = 200
 
 // Members is this worker's view of the fleet. What it says is a proposal: the
 // journal's marker decides who owns a partition.
@@ -50,7 +66,7 @@ type Members struct {
 	mu    sync.Mutex // never held over a call to the server
 	beat  uint64
 	owns  map[int]bool
-	state string
+	shows Showing
 	looks map[string]look
 	live  map[string]member
 }
@@ -106,7 +122,7 @@ func (m *Members) Beat(ctx context.Context) error {
 		maps.DeleteFunc(all, m.gone)
 		m.distinguish(all)
 		m.beat++
-		all[m.self] = member{Beat: m.beat, Owns: append([]int{}, slices.Sorted(maps.Keys(m.owns))...), State: m.state}
+		all[m.self] = member{Beat: m.beat, Owns: append([]int{}, slices.Sorted(maps.Keys(m.owns))...), Showing: m.shows}
 		m.live = maps.Clone(all)
 	})
 }
@@ -137,11 +153,14 @@ func (m *Members) Owns(partition int, owned bool) {
 	}
 }
 
-// Shows notes the state of this worker's breaker; the others hear of it with the next beat.
-func (m *Members) Shows(state string) {
+// Shows notes what this worker tells of itself; the others hear of it with the next beat.
+func (m *Members) Shows(s Showing) {
+	if len(s.Reason) > longestReason {
+		s.Reason = strings.ToValidUTF8(s.Reason[:longestReason], "") + "…"
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.state = state
+	m.shows = s
 }
 
 // Others are the states of the other live workers, by name.
