@@ -79,6 +79,12 @@ test-k8s: ## The manifests against a real API server in the test's process (some
 	cd test/k8sapi && $(LINT) --disable gomoddirectives ./... # Kubernetes as a library needs its replacements
 	cd test/k8sapi && $(GO) test $(UNCACHED) -v -timeout 30m ./...
 
+.PHONY: alerts
+alerts: ## Alerts and dashboard: promtool's unit tests, runbook, metrics (Debian's prometheus)
+	promtool check rules deploy/prometheus/alerts.yaml
+	promtool test rules deploy/prometheus/alerts_test.yaml
+	cd test/alerts && $(LINT) ./... && $(GO) vet ./... && $(GO) test $(UNCACHED) -timeout 10m ./...
+
 .PHONY: fmt
 fmt: ## Format the code and sort its imports
 	$(TOOL) golangci-lint fmt
@@ -121,7 +127,7 @@ fuzz: ## Run each fuzz test for FUZZTIME (10s)
 	if [[ -z "$$list" ]]; then echo "no fuzz tests found" >&2; exit 1; fi; \
 	while read -r package name; do \
 		echo "== $$package $$name"; \
-		$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$package"; \
+		$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$package"; \
 	done <<<"$$list"
 
 .PHONY: properties
@@ -184,4 +190,4 @@ verify: ## Check that generated pages and module files are up to date
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	$(GO) mod verify -modfile=tools.mod
-	@for module in $(MODULES); do (cd "$$module" && $(GO) mod verify && $(GO) mod tidy -diff); done
+	@for module in $(MODULES) test/alerts; do (cd "$$module" && $(GO) mod verify && $(GO) mod tidy -diff); done

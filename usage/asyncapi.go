@@ -69,6 +69,7 @@ func messageIDHeader() schema {
 			"type":        "string",
 			"description": "JetStream drops a message with an id that it had within the duplicate window. With an identifier in the body, send a hash of subject and body; without one, this is the identifier.",
 		},
+		HeaderTraceparent: traceparentHeader(),
 	}}
 }
 
@@ -80,5 +81,13 @@ func replayHeaders() schema {
 			"description": "Wins over the body's timestamp: Unix seconds or RFC 3339.",
 			"anyOf":       []schema{{"pattern": secondsPattern}, {"pattern": rfc3339Pattern}},
 		},
+		HeaderTraceparent: traceparentHeader(),
 	}}
+}
+
+func traceparentHeader() schema {
+	return schema{
+		"type":        "string",
+		"description": "W3C trace context of the request that the usage is of; the worker's spans join its trace. A malformed one is ignored.",
+	}
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/meterworker/meterworker/usage"
 )
@@ -71,6 +73,52 @@ func ExamplePublisher() {
 	// Output:
 	// 1 false
 	// 1 true
+}
+
+// A service that uses OpenTelemetry has its usage show in its own traces.
+func ExamplePublisher_traceparent() {
+	address, stop := exampleServer()
+	defer stop()
+	connection, err := nats.Connect(address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer connection.Close()
+	js, err := jetstream.New(connection)
+	if err != nil {
+		log.Fatal(err)
+	}
+	publisher := usage.NewPublisher(js)
+	publisher.Traceparent = func(ctx context.Context) string {
+		carrier := propagation.MapCarrier{}
+		propagation.TraceContext{}.Inject(ctx, carrier)
+		return carrier.Get("traceparent")
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	ctx = trace.ContextWithSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{ // of the request that is served
+		TraceID: trace.TraceID{15: 1}, SpanID: trace.SpanID{7: 1}, TraceFlags: trace.FlagsSampled,
+	}))
+	event, err := usage.New(usage.Params{EventName: "api_calls", Identifier: "req-7f3a", Customer: "cus_123", Value: 1024})
+	if err != nil {
+		log.Fatal(err)
+	}
+	receipt, err := publisher.Publish(ctx, event)
+	if err != nil {
+		log.Fatal(err)
+	}
+	stored, err := js.Stream(ctx, "USAGE")
+	if err != nil {
+		log.Fatal(err)
+	}
+	message, err := stored.GetMsg(ctx, receipt.Sequence)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(message.Header["traceparent"])
+	// Output:
+	// [00-00000000000000000000000000000001-0000000000000001-01]
 }
 
 // exampleServer stands for the NATS server and the stream that the worker keeps.

@@ -41,7 +41,14 @@ type Receipt struct {
 }
 
 // Publisher publishes events. It is safe for concurrent use.
-type Publisher struct{ js jetstream.JetStream }
+type Publisher struct {
+	// Traceparent returns the W3C traceparent of ctx, so that the event's way through the
+	// worker shows in the caller's trace; "" or a malformed one: none is sent. Set it
+	// before the first event; nil sends none.
+	Traceparent func(ctx context.Context) string
+
+	js jetstream.JetStream
+}
 
 // NewPublisher returns a publisher on js, whose connection stays the caller's: its
 // options and handlers are not touched. Where the credentials have an inbox prefix of their
@@ -72,16 +79,23 @@ func (p *Publisher) Publish(ctx context.Context, e Event) (Receipt, error) {
 	if len(payload) > MaxBody {
 		return Receipt{}, fmt.Errorf("%w: the event takes more than 64 KiB as JSON; give it fewer dimensions", ErrRefused)
 	}
-	return p.persist(ctx, e.Subject(), payload)
+	return p.persist(ctx, e.Subject(), p.traceparent(ctx), payload)
+}
+
+func (p *Publisher) traceparent(ctx context.Context) string {
+	if p.Traceparent == nil {
+		return ""
+	}
+	return wellFormed(p.Traceparent(ctx))
 }
 
 // persist is the loop of tries. unanswered remembers that an earlier try may have
 // stored the event: a later refusal does not take that back.
-func (p *Publisher) persist(ctx context.Context, subject string, payload []byte) (Receipt, error) {
+func (p *Publisher) persist(ctx context.Context, subject, traceparent string, payload []byte) (Receipt, error) {
 	id := messageID(subject, payload)
 	unanswered := false
 	for wait := firstBackoff; ; wait = min(2*wait, maxBackoff) {
-		ack, err := p.try(ctx, subject, id, payload)
+		ack, err := p.try(ctx, subject, id, traceparent, payload)
 		if err == nil {
 			return Receipt{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
 		}
@@ -104,12 +118,15 @@ func (p *Publisher) persist(ctx context.Context, subject string, payload []byte)
 }
 
 // try publishes once. A message of its own for each: the client writes to it.
-func (p *Publisher) try(ctx context.Context, subject, id string, payload []byte) (*jetstream.PubAck, error) {
+func (p *Publisher) try(ctx context.Context, subject, id, traceparent string, payload []byte) (*jetstream.PubAck, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
 	m := nats.NewMsg(subject)
 	m.Data = payload
 	m.Header.Set(headerMessageID, id)
+	if traceparent != "" {
+		m.Header.Set(HeaderTraceparent, traceparent)
+	}
 	denials := watchDenials(p.js.Conn(), subject)
 	defer denials.cutShort(ctx, cancel)()
 	ack, err := p.js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))

@@ -33,6 +33,7 @@ var groups = []kong.Group{
 	{Key: "streams", Title: "Streams:"},
 	{Key: "ledger", Title: "Ledger:"},
 	{Key: "http", Title: "HTTP:"},
+	{Key: "tracing", Title: "Tracing and profiling:"},
 	{Key: "log", Title: "Log:"},
 }
 

@@ -8,12 +8,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meterworker/meterworker/internal/audit"
 	"github.com/meterworker/meterworker/internal/outbox"
 )
 
 // AcceptRestoredCmd is a person's word on streams that are not what they were.
 type AcceptRestoredCmd struct {
 	ClientSettings
+	ActorSettings
 	Stream []string `placeholder:"NAME" help:"Stream or bucket to declare; may be repeated. Without it the command only looks."`
 	Why    string   `placeholder:"TEXT" help:"What happened; kept with the declaration."`
 	Unseen bool     `help:"Declare a copy that cannot be seen: the whole store was put back while no worker ran."`
@@ -67,7 +69,7 @@ func (c *AcceptRestoredCmd) look(ctx context.Context, p *process, conn *client) 
 	if err := c.ask(ctx, p, chosen); err != nil {
 		return err
 	}
-	return c.declare(ctx, p, streams, chosen)
+	return c.declare(ctx, p, conn, streams, chosen)
 }
 
 // unseen adds a finding for each named stream that has none.
@@ -149,9 +151,18 @@ func (c *AcceptRestoredCmd) ask(ctx context.Context, p *process, chosen []outbox
 	return confirm(ctx, p, fmt.Sprintf("Declare %d of them? It cannot be taken back.", len(chosen)))
 }
 
-func (c *AcceptRestoredCmd) declare(ctx context.Context, p *process, streams *outbox.Streams, chosen []outbox.Finding) error {
+func (c *AcceptRestoredCmd) declare(ctx context.Context, p *process, conn *client, streams *outbox.Streams, chosen []outbox.Finding) error {
+	run, err := beginRecord(ctx, p, conn, c.ActorSettings, audit.AcceptRestored, c.Why)
+	if err != nil {
+		return err
+	}
 	for _, f := range chosen {
-		d, err := streams.Declare(ctx, f, whoami(), c.Why)
+		var d outbox.Declaration
+		err := recorded(ctx, run, f.String(), func() (string, error) {
+			var err error
+			d, err = streams.Declare(ctx, f, c.who(p, conn).Actor, c.Why)
+			return "declared: " + f.Stream, err
+		})
 		if err != nil {
 			return fmt.Errorf("declare %s: %w", f.Stream, err)
 		}

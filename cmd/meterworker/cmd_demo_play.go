@@ -30,6 +30,10 @@ const (
 	// what a worker has dropped.
 	demoStalled = 40 * time.Second
 
+	// demoReportsWithin bounds the wait for what Stripe rejects later: a window of its
+	// reports, and the worker's way through one.
+	demoReportsWithin = 20 * time.Second
+
 	demoLook = 50 * time.Millisecond // between two looks at what is waited for
 )
 
@@ -91,6 +95,10 @@ func (d *demo) deliver(working context.Context) error {
 	if !await(working, demoStartWithin, d.stage.shared) {
 		return cause(working, "the workers did not share the partitions in time")
 	}
+	if !await(working, demoStartWithin, func() bool { return d.stage.daemons[0].receives() != "" }) {
+		return cause(working, "the webhook endpoint did not open in time")
+	}
+	d.stage.notify(working)
 	began := time.Now()
 	defer func() { d.took = time.Since(began) }()
 	if err := d.publish(working, d.traffic.first); err != nil {
@@ -102,8 +110,19 @@ func (d *demo) deliver(working context.Context) error {
 	if err := d.settle(working); err != nil {
 		return err
 	}
+	// What does not come of a report the books will name as missing.
+	await(working, demoReportsWithin, func() bool { return d.rejectedLater(working) == demoLaterSize })
 	d.screen.end(d.line())
 	return nil
+}
+
+// rejectedLater is how many dead letters have come of Stripe's reports.
+func (d *demo) rejectedLater(ctx context.Context) int {
+	counts, err := d.stage.daemons[0].letters.Counts(ctx)
+	if err != nil {
+		return 0 // the next look may succeed
+	}
+	return counts[deadletter.RejectedLater]
 }
 
 // await looks until the condition holds; false: not in time, or ctx has ended.

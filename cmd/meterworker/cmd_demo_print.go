@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/meterworker/meterworker/internal/deadletter"
 )
 
 // print writes the books for people.
@@ -27,6 +29,9 @@ func (b *demoBooks) print(out io.Writer) error {
 	fmt.Fprintf(&text, "429 for the rate: %d; 429 and 409 for one object: %d; calls beside another for the same customer and meter: %d\n",
 		b.RateLimited, b.Contended, b.Violations)
 	text.WriteString("\n" + listed("dead letters", b.DeadLetters, func(n int) string { return thousands(n) }))
+	if b.DeadLetters[deadletter.RejectedLater] > 0 {
+		text.WriteString("rejected_later: Stripe answered 200, and rejected them afterwards by webhook; they count as dead, not as delivered\n")
+	}
 	text.WriteString("\n" + listed("units", b.Meters, func(m demoMeter) string {
 		return fmt.Sprintf("%s (%s events)", thousands(int(m.Units)), thousands(m.Events))
 	}))

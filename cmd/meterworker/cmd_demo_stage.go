@@ -19,12 +19,16 @@ import (
 
 	"github.com/meterworker/meterworker/internal/embedded"
 	"github.com/meterworker/meterworker/internal/simulator"
+	"github.com/meterworker/meterworker/internal/webhook"
 )
 
 const (
 	demoRate    = 1000 // requests a second: Stripe's live limit
 	demoBurst   = 20
 	demoLatency = 20 * time.Millisecond
+
+	// demoReportWindow is shorter than Stripe's 10 s, which would be most of the demo.
+	demoReportWindow = 2 * time.Second
 )
 
 // demoStage is everything that the demo runs on: a folder that is removed at the
@@ -38,6 +42,7 @@ type demoStage struct {
 	http    *http.Server
 	base    string // of the simulated Stripe
 	key     string
+	secret  string // of the webhooks
 	daemons []*daemon
 
 	serving sync.WaitGroup     // the simulated Stripe
@@ -53,7 +58,7 @@ func openStage(ctx context.Context, log *zap.Logger) (*demoStage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w; set TMPDIR to a folder that this user may write", err)
 	}
-	s := &demoStage{folder: folder, key: "sk_test_" + rand.Text(), halt: func() {}}
+	s := &demoStage{folder: folder, key: "sk_test_" + rand.Text(), secret: "whsec_" + rand.Text(), halt: func() {}}
 	if err := s.open(ctx, log); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -86,6 +91,7 @@ func (s *demoStage) openStripe(ctx context.Context) error {
 	}
 	s.stripe = simulator.New(simulator.Config{
 		Keys: []string{s.key}, Rate: demoRate, Burst: demoBurst, Latency: demoLatency, Meters: meters,
+		ReportWindow: demoReportWindow,
 	})
 	s.base = "http://" + listener.Addr().String()
 	s.http = &http.Server{
@@ -137,6 +143,8 @@ func (s *demoStage) config() (Config, error) {
 		"METERWORKER_ATTEMPT_TIMEOUT":  "2s",
 		"METERWORKER_SHUTDOWN_TIMEOUT": "5s",
 		"METERWORKER_ADMIN_ADDR":       "127.0.0.1:0",
+		"METERWORKER_WEBHOOK_ADDR":     "127.0.0.1:0",
+		"STRIPE_WEBHOOK_SECRET":        s.secret,
 	}, keyRequired, false)
 	return result.Config, err
 }
@@ -158,6 +166,12 @@ func (s *demoStage) shared() bool {
 		}
 	}
 	return served == s.daemons[0].cfg.Partitions
+}
+
+// notify has Stripe deliver its reports to the first worker until ctx ends.
+func (s *demoStage) notify(ctx context.Context) {
+	to := simulator.Endpoint{URL: "http://" + s.daemons[0].receives() + webhook.Path, Secrets: []string{s.secret}}
+	s.serving.Go(func() { s.stripe.Notify(ctx, to) })
 }
 
 // assembled is the worker's fleet, nil before it has opened the streams.

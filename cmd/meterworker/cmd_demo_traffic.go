@@ -19,6 +19,8 @@ const (
 	demoDeleted     = "cus_deleted_at_stripe"
 	demoFailingSize = 6 // events: three attempts each, one after the other, about a second and a half an event
 	demoDeletedSize = 3
+	demoLater       = "cus_rejected_later"
+	demoLaterSize   = 3
 )
 
 var demoMeters = []string{"api_calls", "storage_gb", "messages"}
@@ -113,8 +115,8 @@ func (t *demoTraffic) good(n int) []*demoMessage {
 	return messages
 }
 
-// hopeless are events of a customer whom Stripe always fails on, and of one whom
-// it refuses.
+// hopeless are events of a customer whom Stripe always fails on, of one whom it refuses,
+// and of one whom it refuses after it has accepted them.
 func (t *demoTraffic) hopeless() {
 	add := func(n int, customer string, reason deadletter.Reason) {
 		for i := range n {
@@ -125,9 +127,11 @@ func (t *demoTraffic) hopeless() {
 	}
 	add(demoFailingSize, demoFailing, deadletter.ServerError)
 	add(demoDeletedSize, demoDeleted, deadletter.Rejected)
+	add(demoLaterSize, demoLater, deadletter.RejectedLater) // 200 first: dead by Stripe's report, seconds later
 	t.faults = append(t.faults,
 		simulator.Fault{Kind: simulator.Error500, Customer: demoFailing},
-		simulator.Fault{Kind: simulator.Refused, Customer: demoDeleted, Status: 404, Code: "resource_missing"})
+		simulator.Fault{Kind: simulator.Refused, Customer: demoDeleted, Status: 404, Code: "resource_missing"},
+		simulator.Fault{Kind: simulator.RejectedLater, Customer: demoLater})
 }
 
 // conflicts are identifiers that are used for two contents: the first is billed,

@@ -15,9 +15,13 @@ import (
 
 // DLQCmd groups the commands about dead letters.
 type DLQCmd struct {
-	List   DLQListCmd   `cmd:"" help:"List dead letters, oldest first."`
-	Show   DLQShowCmd   `cmd:"" help:"Show everything that is known of one dead letter, and what to do about it."`
-	Replay DLQReplayCmd `cmd:"" help:"Publish dead letters again, each exactly as it was, and take them out of the dead letters."`
+	List    DLQListCmd    `cmd:"" help:"Count dead letters by reason and code, and list them, oldest first."`
+	Show    DLQShowCmd    `cmd:"" help:"Show everything that is known of one dead letter, and what to do about it."`
+	Replay  DLQReplayCmd  `cmd:"" help:"Publish dead letters again, each exactly as it was, and take them out of the dead letters."`
+	Edit    DLQEditCmd    `cmd:"" help:"Correct the event of one dead letter, and publish it in the letter's place."`
+	Discard DLQDiscardCmd `cmd:"" help:"Delete dead letters whose usage need not be billed."`
+	Export  DLQExportCmd  `cmd:"" help:"Write dead letters with their bodies as JSON lines or CSV."`
+	Import  DLQImportCmd  `cmd:"" help:"Put back exported dead letters that are not there any more."`
 }
 
 // LetterFilter selects dead letters. A flag that is given is never empty: an unset

@@ -15,42 +15,57 @@ import (
 type DLQListCmd struct {
 	ClientSettings
 	LetterFilter
+	Groups bool   `help:"Only the counts by reason and code."`
 	Output string `short:"o" enum:"table,json" default:"table" placeholder:"FORMAT" help:"table, or json, one object a line."`
 }
 
 // Help shows how the command is used.
 func (*DLQListCmd) Help() string {
-	return "All that match are printed, as they are read; what dies meanwhile is not. In JSON every field is always there: " +
+	return "First come the counts by reason and code, then all that match, as they are read; what dies meanwhile is left out. " +
+		"In JSON only the letters are printed, or with --groups only the counts. Every field is always there: " +
 		"a text that is not known is \"\", a number 0. value is a text, as it stands in the body; event_name and customer are the body's, " +
-		"or where that cannot be read the subject's; expires_at is 35 days after the event's timestamp, when Stripe stops to take it.\n\nExamples:\n\n" +
+		"or where that cannot be read the subject's; expires_at is 35 days after the event's timestamp, when Stripe stops to take it. " +
+		"The counts name event names by the subject.\n\nExamples:\n\n" +
 		"  meterworker dlq list --since 2h\n" +
+		"  meterworker dlq list --groups\n" +
 		"  meterworker dlq list --reason rejected -o json | jq -r .code | sort | uniq -c"
 }
 
 // Run prints the letters.
 func (c *DLQListCmd) Run(ctx context.Context, p *process) error {
 	filter, err := c.filter(time.Now())
-	if err != nil {
+	switch {
+	case err != nil:
 		return &usageError{err}
+	case c.Groups && filter.Limit > 0:
+		return &usageError{errors.New("--groups counts all that match; leave --limit out")}
 	}
 	return withLetters(ctx, p, c, func(ctx context.Context, _ *client, letters *replay.Letters) error {
-		return c.print(ctx, p, letters, filter)
+		return interruptedQuietly(ctx, c.print(ctx, p, letters, filter))
 	})
 }
 
+// print fixes the last letter before it counts, so that counts and entries are of the same.
 func (c *DLQListCmd) print(ctx context.Context, p *process, letters *replay.Letters, filter replay.Filter) error {
+	var err error
+	if filter.Through, err = letters.Last(ctx); err != nil {
+		return err
+	}
+	table := c.Output == "table"
+	if c.Groups || table {
+		found, err := c.printGroups(ctx, p, letters, filter)
+		if err != nil || c.Groups || !found {
+			return err
+		}
+	}
 	row, rows := printLetterRow, 0
-	if c.Output == "json" {
+	if !table {
 		row = printLetterJSON
 	}
-	err := letters.Each(ctx, filter, func(l replay.Letter) error {
+	return letters.Each(ctx, filter, func(l replay.Letter) error {
 		rows++
 		return row(p.Out, l, rows)
 	})
-	if err == nil && rows == 0 && c.Output == "table" {
-		_, _ = fmt.Fprintln(p.Err, "meterworker: no dead letters match")
-	}
-	return interruptedQuietly(ctx, err)
 }
 
 // interruptedQuietly turns the end by a signal into an exit code: who pressed
@@ -75,10 +90,7 @@ func printLetterRow(w io.Writer, l replay.Letter, row int) error {
 	if row == 1 {
 		fmt.Fprintf(&b, letterColumns, "ID", "DEAD AT", "REASON", "EVENT NAME", "CUSTOMER", "VALUE", "IDENTIFIER", "CODE", "DETAIL")
 	}
-	died := l.DeadAt
-	if died.IsZero() {
-		died = l.BuriedAt
-	}
+	died := l.Died()
 	code := l.Code
 	if code == "" && l.Status != 0 {
 		code = fmt.Sprintf("HTTP %d", l.Status)

@@ -178,8 +178,9 @@ func TestDLQReplayInterrupted(t *testing.T) {
 	o.holds(3, 7)
 	// A list that is interrupted says nothing more.
 	ctx, cancel = context.WithCancel(t.Context())
-	out = &interrupter{lines: 3, cancel: cancel}
-	if code, stderr = o.until(ctx, nil, out, "dlq", "list"); code != exitFailed || stderr != "" || strings.Count(out.text.String(), "\n") != 3 {
+	const two = 8 // lines to the second letter
+	out = &interrupter{lines: two, cancel: cancel}
+	if code, stderr = o.until(ctx, nil, out, "dlq", "list"); code != exitFailed || stderr != "" || strings.Count(out.text.String(), "\n") != two {
 		t.Errorf("list: exit %d, %q, %q", code, stderr, out.text.String())
 	}
 }
@@ -249,8 +250,12 @@ func TestDLQReplayIsOfWhatWasCounted(t *testing.T) {
 	}
 	var out, errs bytes.Buffer
 	p := &process{Out: &out, Err: &errs, In: slowPerson{func() { o.bury(deadLetter(deadletter.Rejected), eventBody) }}}
-	r := &replayRun{command: &DLQReplayCmd{All: true}, process: p, letters: letters, refusal: func() error { return nil }, progress: newProgress(p)}
-	if err := r.bulk(t.Context(), replay.Filter{}); err != nil {
+	conn := &client{js: o.js}
+	r, err := (&DLQReplayCmd{LetterSelection: LetterSelection{All: true}, Output: "text"}).newRun(t.Context(), p, conn, letters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.run(t.Context(), nil, replay.Filter{}); err != nil {
 		t.Errorf("error %v, %s", err, errs.String())
 	}
 	containsAll(t, errs.String(), []string{"Replay 2 dead letters? [y/N]", "replayed 2, "})

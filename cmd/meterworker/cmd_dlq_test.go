@@ -107,8 +107,9 @@ func TestDLQListManyAndBulkReplay(t *testing.T) {
 		t.Errorf("%d letters listed, want %d", len(ids), many)
 	}
 	_, stdout, _ = o.run(nil, "dlq", "list")
-	if n := strings.Count(stdout, "\n"); n != many+1 || strings.Count(stdout, "DEAD AT") != 1 {
-		t.Errorf("%d lines, want a heading and %d", n, many)
+	const heading = 6 // the total, the counts under their heading, the letters' heading, and two empty lines
+	if n := strings.Count(stdout, "\n"); n != many+heading || strings.Count(stdout, "DEAD AT") != 1 {
+		t.Errorf("%d lines, want %d and %d", n, heading, many)
 	}
 	code, stdout, stderr := o.run(nil, "dlq", "replay", "--reason", "rejected", "--limit", "100", "--yes")
 	if code != 0 || strings.Count(stdout, ": replayed sequence=") != 100 || !strings.Contains(stderr, "100 dead letters match: rejected 100") {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/meterworker/meterworker/internal/audit"
 	"github.com/meterworker/meterworker/internal/delivery"
 	"github.com/meterworker/meterworker/internal/outbox"
 )
@@ -29,7 +30,8 @@ type ResumeCmd struct {
 // OrderSettings are what the two have in common.
 type OrderSettings struct {
 	ClientSettings
-	Why     string        `placeholder:"TEXT" help:"The reason, shown by every worker."`
+	ActorSettings
+	Why     string        `placeholder:"TEXT" help:"The reason, shown by every worker and kept in the audit trail."`
 	Timeout time.Duration `default:"15s" placeholder:"DURATION" help:"How long to wait for the workers to obey; the order stands in any case."`
 	Output  string        `short:"o" enum:"text,json" default:"text" placeholder:"FORMAT" help:"text, or json, one object."`
 }
@@ -51,7 +53,7 @@ func (*ResumeCmd) Help() string {
 // Run pauses the fleet.
 func (c *PauseCmd) Run(ctx context.Context, p *process) error {
 	return c.run(ctx, p, order{
-		flags: c, change: func(o *outbox.Orders) { o.Paused = true },
+		flags: c, action: audit.Pause, change: func(o *outbox.Orders) { o.Paused = true },
 		obeyed: func(state string) bool { return state == delivery.StatePaused || state == delivery.StateHalted },
 		word:   "paused", done: "%d of %d workers have stopped fetching", none: "no worker runs now; one that starts will wait",
 	})
@@ -60,7 +62,7 @@ func (c *PauseCmd) Run(ctx context.Context, p *process) error {
 // Run lets the fleet go on.
 func (c *ResumeCmd) Run(ctx context.Context, p *process) error {
 	return c.run(ctx, p, order{
-		flags: c, change: func(o *outbox.Orders) { o.Paused = false; o.Resumed++ },
+		flags: c, action: audit.Resume, change: func(o *outbox.Orders) { o.Paused = false; o.Resumed++ },
 		obeyed: func(state string) bool { return state != delivery.StatePaused && state != "" },
 		word:   "resumed", done: "%d of %d workers are not paused any more", none: "no worker runs now",
 	})
@@ -68,6 +70,7 @@ func (c *ResumeCmd) Run(ctx context.Context, p *process) error {
 
 type order struct {
 	flags            any
+	action           audit.Action
 	change           func(*outbox.Orders)
 	obeyed           func(state string) bool
 	word, done, none string
@@ -78,7 +81,14 @@ func (c *OrderSettings) run(ctx context.Context, p *process, o order) error {
 		return &usageError{fmt.Errorf("--timeout=%s is not above 0; set 15s, for example", c.Timeout)}
 	}
 	return withClient(ctx, p, o.flags, roleOperator, func(ctx context.Context, conn *client) error {
-		if err := c.store(ctx, conn.js, o); err != nil {
+		run, err := beginRecord(ctx, p, conn, c.ActorSettings, o.action, c.Why)
+		if err != nil {
+			return err
+		}
+		err = recorded(ctx, run, "the whole fleet", func() (string, error) {
+			return "the order is stored", c.store(ctx, conn.js, o, c.who(p, conn).Actor)
+		})
+		if err != nil {
 			return err
 		}
 		return c.print(p, o, c.await(ctx, conn.js, o))
@@ -86,7 +96,7 @@ func (c *OrderSettings) run(ctx context.Context, p *process, o order) error {
 }
 
 // store writes the order down: from then on it stands.
-func (c *OrderSettings) store(ctx context.Context, js jetstream.JetStream, o order) error {
+func (c *OrderSettings) store(ctx context.Context, js jetstream.JetStream, o order, actor string) error {
 	kv, err := js.KeyValue(ctx, outbox.DurableBucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		return fmt.Errorf("key-value bucket %s does not exist: no worker has run on this NATS account yet; start `meterworker run` once, or check NATS_URL", outbox.DurableBucket)
@@ -96,7 +106,7 @@ func (c *OrderSettings) store(ctx context.Context, js jetstream.JetStream, o ord
 	}
 	_, err = outbox.Order(ctx, kv, func(orders *outbox.Orders) {
 		o.change(orders)
-		orders.By, orders.Why, orders.At = whoami(), c.Why, time.Now()
+		orders.By, orders.Why, orders.At = actor, c.Why, time.Now()
 	})
 	return err // says what it was about
 }

@@ -48,7 +48,7 @@ func TestPauseIsNotObeyed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deaf.Shows(delivery.StateClosed)
+	deaf.Shows(outbox.Showing{State: delivery.StateClosed})
 	if err := deaf.Beat(t.Context()); err != nil {
 		t.Fatal(err)
 	}

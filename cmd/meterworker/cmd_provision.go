@@ -43,6 +43,9 @@ func provision(ctx context.Context, p *process, conn *client, cfg Config) error 
 	if err == nil {
 		_, err = streams.Control(ctx)
 	}
+	if err == nil {
+		_, err = streams.Reports(ctx)
+	}
 	if _, refused := errors.AsType[*outbox.Refused](err); refused {
 		return &setupError{err}
 	}

@@ -50,7 +50,7 @@ func (c *PublishCmd) Run(ctx context.Context, p *process) error {
 		return err
 	}
 	defer conn.close()
-	result := publishing{usage.NewPublisher(conn.js), c.Timeout, conn.cfg}.publish(ctx, event)
+	result := publishing{newPublisher(p, conn.js), c.Timeout, conn.cfg}.publish(ctx, event)
 	return c.printSingle(p, result)
 }
 

@@ -41,7 +41,7 @@ func (c *PublishCmd) lines(ctx context.Context, p *process) error {
 		_, _ = fmt.Fprintln(p.Err, "meterworker: reading events from the terminal, one JSON object a line; end with Ctrl-D")
 	}
 	batch := &publishBatch{
-		command: c, process: p, publishing: publishing{usage.NewPublisher(conn.js), c.Timeout, conn.cfg},
+		command: c, process: p, publishing: publishing{newPublisher(p, conn.js), c.Timeout, conn.cfg},
 		progress: newProgress(p),
 	}
 	return batch.run(ctx)

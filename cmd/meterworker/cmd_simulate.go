@@ -10,9 +10,11 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,6 +36,8 @@ type SimulateCmd struct {
 	Seed            uint64        `default:"0" placeholder:"N" help:"Seed of faults with a probability, jitter and request ids."`
 	Meter           []string      `sep:"none" placeholder:"NAME[:FORMULA]" help:"A meter of the account, with sum (default), count or last; repeatable. Without any, every event name has a meter."`
 	Fault           []string      `sep:"none" placeholder:"KIND[:PROBABILITY]" help:"A fault to play on requests with events, always or with a probability up to 1; repeatable. A wrong kind lists the right ones."`
+	WebhookURL      string        `name:"webhook-url" placeholder:"URL" help:"Where to deliver thin events about usage that was rejected later, such as http://127.0.0.1:4242/webhooks."`
+	WebhookSecret   []string      `name:"webhook-secret" sep:"none" placeholder:"SECRET" help:"Signing secret (whsec_) of these events; repeatable, as during a rotation. An invented one will do."`
 	Output          string        `short:"o" enum:"text,json" default:"text" placeholder:"FORMAT" help:"Form of the books at the end: text or json."`
 }
 
@@ -65,6 +69,15 @@ func (c *SimulateCmd) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
+	notify, err := c.notify(sim)
+	if err != nil {
+		return &usageError{err}
+	}
+	ctx, end := context.WithCancel(ctx)
+	var delivering sync.WaitGroup
+	delivering.Go(func() { notify(ctx) })
+	defer delivering.Wait()
+	defer end()
 	if err := serveSimulator(ctx, p, c.Addr, security, sim); err != nil {
 		return err
 	}
@@ -72,6 +85,23 @@ func (c *SimulateCmd) Run(ctx context.Context, p *process) error {
 		return writeJSON(p.Out, sim.Books())
 	}
 	return printBooks(p.Out, sim.Books())
+}
+
+// notify delivers webhooks, where an address was given.
+func (c *SimulateCmd) notify(sim *simulator.Simulator) (func(context.Context), error) {
+	switch u, err := url.Parse(c.WebhookURL); {
+	case c.WebhookURL == "" && len(c.WebhookSecret) > 0:
+		return nil, errors.New("--webhook-secret has no meaning without --webhook-url")
+	case c.WebhookURL == "":
+		return func(context.Context) {}, nil
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("--webhook-url is not a URL such as http://127.0.0.1:4242/webhooks")
+	case len(c.WebhookSecret) == 0:
+		return nil, errors.New("--webhook-url needs a --webhook-secret, the same that the worker has")
+	}
+	return func(ctx context.Context) {
+		sim.Notify(ctx, simulator.Endpoint{URL: c.WebhookURL, Secrets: c.WebhookSecret})
+	}, nil
 }
 
 // security is nil for plain http.

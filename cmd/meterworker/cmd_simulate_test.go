@@ -140,6 +140,10 @@ func TestSimulateFlags(t *testing.T) {
 		{"--fault", "redirect"},
 		{"-o", "xml"},
 		{"--seed=-1"},
+		{"--webhook-secret", "whsec_x"},
+		{"--webhook-url", "http://127.0.0.1:4242/webhooks"},
+		{"--webhook-url", "127.0.0.1:4242/webhooks", "--webhook-secret", "whsec_x"},
+		{"--webhook-url", "file:///webhooks", "--webhook-secret", "whsec_x"},
 	}
 	for _, args := range tests {
 		code, stdout, stderr := runCommand(t, nil, append([]string{"simulate", "--addr", "127.0.0.1:0"}, args...)...)

@@ -30,6 +30,7 @@ type Settings struct {
 	StreamSettings   `group:"streams"`
 	LedgerSettings   `group:"ledger"`
 	HTTPSettings     `group:"http"`
+	TracingSettings  `group:"tracing"`
 	LogSettings      `group:"log"`
 }
 
@@ -62,7 +63,7 @@ type StripeSettings struct {
 	StripeAPIBase           *string         `name:"stripe-api-base" variable:"STRIPE_API_BASE" presettext:"Stripe" placeholder:"URL" holds:"url" help:"Base URL of Stripe's API; plain http only to loopback."`
 	StripeMeterEventsBase   *string         `name:"stripe-meter-events-base" variable:"STRIPE_METER_EVENTS_BASE" presettext:"Stripe" placeholder:"URL" holds:"url" help:"Base URL of the v2 event stream; plain http only to loopback."`
 	StripeVersion           *string         `name:"stripe-version" variable:"STRIPE_VERSION" preset:"2024-10-28.acacia" placeholder:"VERSION" help:"Version of Stripe's API that every request names."`
-	StripeWebhookSecretFile *string         `name:"stripe-webhook-secret-file" variable:"STRIPE_WEBHOOK_SECRET_FILE" presettext:"off" placeholder:"FILE" help:"File with the signing secret (whsec_) of the webhook endpoint. Wins over STRIPE_WEBHOOK_SECRET."`
+	StripeWebhookSecretFile *string         `name:"stripe-webhook-secret-file" variable:"STRIPE_WEBHOOK_SECRET_FILE" presettext:"off" placeholder:"FILE" help:"File with the signing secret (whsec_) of the webhook endpoint, one a line: two during a rotation. Watched, so that one needs no restart. Wins over STRIPE_WEBHOOK_SECRET."`
 	StripeWebhookSecret     environmentOnly `kong:"-" name:"stripe-webhook-secret" variable:"STRIPE_WEBHOOK_SECRET" presettext:"off" help:"The signing secret itself, from the environment only."`
 }
 
@@ -96,6 +97,17 @@ type HTTPSettings struct {
 	AdminAddr      *string `name:"admin-addr" variable:"METERWORKER_ADMIN_ADDR" preset:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of /livez, /readyz and /metrics."`
 	AdminTokenFile *string `name:"admin-token-file" variable:"METERWORKER_ADMIN_TOKEN_FILE" placeholder:"FILE" help:"File with the token that page and API ask for; needed beyond loopback."`
 	WebhookAddr    *string `name:"webhook-addr" variable:"METERWORKER_WEBHOOK_ADDR" preset:"127.0.0.1:4242" placeholder:"HOST:PORT" help:"Address of /webhooks, open when there is a webhook secret."`
+}
+
+// TracingSettings let people look into a running worker. Those of OpenTelemetry have its
+// own names.
+type TracingSettings struct {
+	OTLPEndpoint   *string         `name:"otlp-endpoint" variable:"OTEL_EXPORTER_OTLP_ENDPOINT" presettext:"off" placeholder:"URL" holds:"url" help:"Base URL of an OpenTelemetry collector that takes OTLP over HTTP, for example http://otel-collector:4318; without it nothing is traced."`
+	OTLPHeaders    environmentOnly `kong:"-" name:"otlp-headers" variable:"OTEL_EXPORTER_OTLP_HEADERS" help:"Headers of every request to the collector, name=value with commas between them, from the environment only."`
+	ServiceName    *string         `name:"otel-service-name" variable:"OTEL_SERVICE_NAME" preset:"meterworker" placeholder:"NAME" help:"Name of the service in traces."`
+	TracesSampler  *string         `name:"otel-traces-sampler" variable:"OTEL_TRACES_SAMPLER" preset:"parentbased_always_on" choices:"parentbased_always_on,parentbased_always_off,parentbased_traceidratio,always_on,always_off,traceidratio" placeholder:"SAMPLER" help:"Which events are traced; parentbased ones do as the producer did and decide only about messages without a traceparent."`
+	TracesShare    *string         `name:"otel-traces-sampler-arg" variable:"OTEL_TRACES_SAMPLER_ARG" preset:"1" placeholder:"SHARE" help:"Share of the traces for the samplers with traceidratio, 0 to 1."`
+	ProfileAddress *string         `name:"pprof-addr" variable:"METERWORKER_PPROF_ADDR" presettext:"off" placeholder:"HOST:PORT" help:"Address of /debug/pprof/, on loopback only."`
 }
 
 // LogSettings shape the log on standard error.
@@ -149,6 +161,11 @@ type Config struct {
 	// WebhookSecretFile wins over WebhookSecret; without either, no webhooks.
 	WebhookSecretFile string
 	WebhookSecret     secret
+
+	// Tracing is the zero value when it is off.
+	Tracing tracingConfig
+	// PprofAddr is on loopback, or empty.
+	PprofAddr string
 
 	LogLevel, LogFormat string
 }

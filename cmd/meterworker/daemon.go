@@ -8,6 +8,7 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,6 +20,7 @@ import (
 	"github.com/meterworker/meterworker/internal/metrics"
 	"github.com/meterworker/meterworker/internal/outbox"
 	"github.com/meterworker/meterworker/internal/ratelimit"
+	"github.com/meterworker/meterworker/internal/replay"
 	"github.com/meterworker/meterworker/internal/sender"
 )
 
@@ -30,14 +32,18 @@ type daemon struct {
 	gate    *delivery.Gate
 	admin   *console.Server
 	clock   *clockWatch
+	tracer  delivery.Tracer // nil: nothing is traced
 
-	forgotten time.Time // see warnForgotten
+	forgotten time.Time     // see warnForgotten
+	granted   atomic.Uint64 // permits
+	expiring  *expiring
 
 	mu      sync.Mutex
 	opening string // what the start waits for; "" once it is over
 	broker  *broker
 	fleet   *fleet
 	letters *outbox.DeadLetters
+	hooks   string // where webhooks are received; "" while they are not
 }
 
 // runDaemon is the worker's whole life: it serves until stop ends, then drains
@@ -60,6 +66,11 @@ func (d *daemon) run(stop context.Context) error {
 	if err := d.listen(life); err != nil {
 		return err
 	}
+	unwatch, err := d.watch(life)
+	if err != nil {
+		return err
+	}
+	defer unwatch()
 	b, err := connect(stop, d.cfg, "meterworker", d.log)
 	if err != nil {
 		return err
@@ -83,6 +94,7 @@ var errStopped = errors.New("stopped while starting")
 
 func metricLabels() metrics.Labels {
 	labels := metrics.Labels{BreakerStates: delivery.States(), LookupResults: append(journal.Verdicts(), delivery.ResultUnknown)}
+	labels.WebhookResults, labels.RejectionCodes = webhookLabels()
 	for _, r := range deadletter.Reasons() {
 		labels.Reasons = append(labels.Reasons, string(r))
 	}
@@ -133,6 +145,11 @@ func (d *daemon) serve(stop, life context.Context, streams *outbox.Streams) erro
 	if err := d.assemble(stop, cut, fatal, streams, v1, bucket, shared); err != nil {
 		return err
 	}
+	closeWebhooks, err := d.openWebhooks(stop, life, streams, v1, bucket)
+	if err != nil {
+		return err
+	}
+	defer closeWebhooks()
 	return d.drainAfter(stop, cutNow)
 }
 
@@ -155,6 +172,7 @@ func (d *daemon) ceiling(rate float64) float64 {
 
 func (d *daemon) permitted(waited time.Duration, rate float64) {
 	d.metrics.Permits.Inc()
+	d.granted.Add(1)
 	d.metrics.PermitSeconds.Observe(waited.Seconds())
 	d.metrics.RateLimit.Set(rate)
 }
@@ -199,19 +217,20 @@ func (d *daemon) assemble(stop, cut context.Context, fatal context.CancelCauseFu
 		SafeWindow: d.cfg.SafeWindow, AcceptForeign: d.cfg.AcceptForeignDuplicates, Epoch: streams.Epoch(),
 		Ahead: min(max(int(d.cfg.Rate/4), 4), maxConns), Random: mathrand.Float64,
 	}, delivery.Parts{
-		Sender: d.clock, Permits: permits{bucket}, DeadLetters: letters, Gate: d.gate, Skew: d.clock.counts, Metrics: d.metrics, Log: d.log,
+		Sender: d.clock, Permits: permits{bucket}, DeadLetters: letters, Gate: d.gate, Skew: d.clock.counts, Tracer: d.tracer, Metrics: d.metrics, Log: d.log,
 		Lanes: ratelimit.NewLanes(func(n int) { d.metrics.LanesBusy.Set(float64(n)) }),
 	})
 	f := &fleet{
 		cfg: d.cfg, streams: streams, members: members, orders: &orders{open: streams.Durable, gate: d.gate, log: d.log},
 		worker: worker, metrics: d.metrics, log: d.log,
 		nonce: rand.Text()[:12],
-		rate:  shared.Rate, cut: cut, fatal: fatal,
+		rate:  shared.Rate, used: permitCount{all: &d.granted}, cut: cut, fatal: fatal,
 		held: map[int]*holding{}, refused: map[int]time.Time{}, claims: make(chan struct{}, claimsAtOnce),
 		given: make(chan struct{}, 1),
 	}
 	f.guard = &guard{continuity: streams.Continuity(), gate: d.gate, log: d.log, stop: f.giveUp, reconnects: d.reconnects}
 	f.store = guardedStore{journal.NewJetStream(streams.JetStream(), d.metrics.FenceRefusals.Inc), f.guard}
+	d.expiring = &expiring{metrics: d.metrics, open: func(ctx context.Context) (nextLetter, error) { return replay.Open(ctx, streams.JetStream()) }}
 	d.mu.Lock()
 	d.fleet, d.letters, d.opening = f, letters, ""
 	d.mu.Unlock()

@@ -40,6 +40,7 @@ type fleet struct {
 	log     *zap.Logger
 	nonce   string
 	rate    func() float64
+	used    permitCount
 	cut     context.Context
 	fatal   context.CancelCauseFunc
 
@@ -83,8 +84,7 @@ func (f *fleet) run(stop context.Context) {
 
 // beat shows this worker's state, and hears of the others'.
 func (f *fleet) beat(stop context.Context) error {
-	state, _ := f.orders.gate.Status()
-	f.members.Shows(state)
+	f.members.Shows(f.showing(time.Now()))
 	if err := f.members.Beat(stop); err != nil {
 		return err
 	}

@@ -7,16 +7,16 @@ import (
 	"go.uber.org/zap"
 )
 
-// waitFor is how often a worker looks whether a partition that it waits for has been
+// handOverEvery is how often a worker looks whether a partition that it waits for has been
 // given up: nobody serves it in between.
-const waitFor = 200 * time.Millisecond
+const handOverEvery = 200 * time.Millisecond
 
 // handOver has partitions change hands until it is time for the next beat: the others are
 // told at once what was given up, and what they give up is claimed soon.
 func (f *fleet) handOver(stop context.Context, until time.Time, waiting bool) {
 	for left := time.Until(until); left > 0 && stop.Err() == nil; left = time.Until(until) {
 		if waiting {
-			left = min(left, waitFor)
+			left = min(left, handOverEvery)
 		}
 		timer := time.NewTimer(left)
 		select {

@@ -36,7 +36,10 @@ type CLI struct {
 	Pause       PauseCmd          `cmd:"" group:"operate" help:"Stop the whole fleet's fetching; usage goes on being stored."`
 	Resume      ResumeCmd         `cmd:"" group:"operate" help:"End a pause, or let a halted worker try again."`
 	Accept      AcceptRestoredCmd `cmd:"" name:"accept-restored" group:"operate" help:"Declare that streams which were restored or made anew may be worked with."`
-	Dlq         DLQCmd            `cmd:"" group:"operate" help:"List, show and replay dead letters."`
+	Dlq         DLQCmd            `cmd:"" group:"operate" help:"List, show, replay, edit, discard, export and import dead letters."`
+	Audit       AuditCmd          `cmd:"" group:"operate" help:"List what people did by hand: who, when, why, and to what."`
+	Status      StatusCmd         `cmd:"" group:"operate" help:"Show how delivery goes: backlog, rate, workers, dead letters."`
+	Doctor      DoctorCmd         `cmd:"" group:"operate" help:"Check NATS, Stripe, streams, workers and clocks; each finding with its remedy."`
 	Provision   ProvisionCmd      `cmd:"" group:"operate" help:"Create the streams, so that workers need no right to."`
 	Schema      SchemaCmd         `cmd:"" group:"tools" help:"Print the JSON Schema of the message body, or the AsyncAPI document."`
 	Simulate    SimulateCmd       `cmd:"" group:"tools" help:"Run the simulated Stripe as a server."`
@@ -58,6 +61,8 @@ type process struct {
 	Out io.Writer
 	Err io.Writer
 	Env environment
+	// Args is the command line without the program's name.
+	Args []string
 	// Terminal tells whether Err is one.
 	Terminal bool
 }
@@ -98,6 +103,7 @@ func main() {
 // execute runs one command line and returns the exit code.
 func execute(ctx context.Context, args []string, p *process) int {
 	helped := false // kong answers --help by itself and then asks to exit
+	p.Args = args
 	parser, err := newParser(p, func(int) { helped = true })
 	if err != nil {
 		return report(p, err)

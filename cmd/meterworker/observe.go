@@ -22,7 +22,12 @@ func (d *daemon) observe(ctx context.Context) {
 	defer ticker.Stop()
 	trimmed := time.Now()
 	for {
+		d.gaugeReady()
 		d.gauge(ctx)
+		_, first := d.fleet.holdings()[0] // its owner speaks for the fleet
+		if err := d.expiring.step(ctx, first, time.Now()); err != nil {
+			d.log.Debug("it is not known which dead letters expire", zap.Error(err))
+		}
 		if time.Since(trimmed) >= trimEvery {
 			trimmed = time.Now()
 			d.trim(ctx)
@@ -67,12 +72,16 @@ func (d *daemon) gauge(ctx context.Context) {
 	m.OutboxPending.Set(float64(pending))
 	m.OutboxReady.Set(float64(d.readyBacklog(fresh)))
 	m.RateLimit.Set(d.fleet.rate())
+	m.RateConfigured.Set(d.cfg.Rate)
+	m.PartitionsAll.Set(float64(d.cfg.Partitions))
+	m.LedgerMaxBytes.Set(float64(d.cfg.LedgerMaxBytes))
 	age := 0.0
 	if !oldest.IsZero() {
 		age = max(time.Since(oldest).Seconds(), 0)
 	}
 	m.OutboxOldest.Set(age)
 	d.gaugeLetters(ctx)
+	d.gaugeStreams(ctx)
 	d.warnForgotten(horizon)
 }
 
@@ -109,6 +118,30 @@ func (d *daemon) gaugeLetters(ctx context.Context) {
 	}
 	for _, reason := range deadletter.Reasons() {
 		d.metrics.DLQMessages.WithLabelValues(string(reason)).Set(float64(counts[reason]))
+	}
+}
+
+// gaugeReady shows the checks of /readyz; it comes first, since the others ask a server that
+// may be what is missing.
+func (d *daemon) gaugeReady() {
+	for _, check := range d.ready() {
+		value := 0.0
+		if check.OK {
+			value = 1
+		}
+		d.metrics.Ready.WithLabelValues(check.Name).Set(value)
+	}
+}
+
+func (d *daemon) gaugeStreams(ctx context.Context) {
+	sizes, err := d.fleet.streams.Sizes(ctx)
+	if err != nil {
+		d.log.Debug("sizes of the streams are not known", zap.Error(err))
+		return
+	}
+	for _, size := range sizes {
+		d.metrics.StreamBytes.WithLabelValues(size.Stream).Set(float64(size.Bytes))
+		d.metrics.StreamMaxBytes.WithLabelValues(size.Stream).Set(float64(max(size.MaxBytes, 0)))
 	}
 }
 

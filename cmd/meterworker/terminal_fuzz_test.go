@@ -62,12 +62,17 @@ func FuzzTerminalLetters(f *testing.F) {
 			ID: id, Body: body, Header: map[string][]string{text: {text}, "X": {string(body)}}, Fault: errors.New(text),
 		}
 		var b bytes.Buffer
-		object := newCaseObject(l, time.Now())
-		err := errors.Join(printLetterRow(&b, l, 1), printLetterJSON(&b, l, 1), printCase(&b, l, time.Now()), writeJSONLine(&b, object))
+		lineage := []replay.Ancestor{{Sequence: id, Identifier: text, ReplayOf: id, Edited: true}}
+		object := newCaseObject(l, lineage, time.Now())
+		err := errors.Join(printLetterRow(&b, l, 1), printLetterJSON(&b, l, 1), printCase(&b, l, lineage, time.Now()), writeJSONLine(&b, object))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, outcome := range []replay.Outcome{replay.Replayed, replay.Possible, replay.Refused, replay.Missing, replay.Failed} {
+		b.WriteString(handsOn(t, l, text, id))
+		for _, outcome := range []replay.Outcome{
+			replay.Replayed, replay.Possible, replay.Refused, replay.Missing, replay.Failed, replay.Discarded, replay.PossibleDiscard,
+			replay.Restored, replay.PossibleRestore, replay.Present,
+		} {
 			b.WriteString(resultText(replay.Result{ID: id, Outcome: outcome, Identifier: text, Detail: text, Duplicate: true}))
 		}
 		b.WriteString(breakdown(map[deadletter.Reason]int{l.Reason: 1}))

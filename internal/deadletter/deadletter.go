@@ -3,8 +3,8 @@
 //
 // A dead letter is one message in USAGE_DLQ. Its body is the original message's
 // body, byte for byte; everything that we know about the failure is in headers.
-// Nothing of the original's headers is copied, so no Nats-* header of a
-// producer can act on our streams.
+// Of the original's headers only a well-formed traceparent is copied, so no Nats-*
+// header of a producer can act on our streams.
 //
 // Invariants:
 //
@@ -95,6 +95,7 @@ const (
 	HeaderTimestamp    = "Meterworker-Timestamp"
 	HeaderEpisode      = "Meterworker-Episode"
 	HeaderReplays      = "Meterworker-Replays"
+	HeaderTraceparent  = "traceparent"
 
 	HeaderReplayOf            = "Meterworker-Replay-Of"
 	HeaderAcceptDoubleBilling = "Meterworker-Accept-Double-Billing"
@@ -123,6 +124,7 @@ type Letter struct {
 	Timestamp    int64  // as resolved, Unix seconds
 	Episode      string // number of the outage it died in, if any
 	Replays      int    // how many times it had been replayed before it died
+	Traceparent  string // of the original, well-formed
 }
 
 // MessageID is the Nats-Msg-Id under which the letter is published; epoch is the
@@ -165,6 +167,7 @@ func (l Letter) Header() map[string]string {
 	set(HeaderSubject, clean(l.Subject, 4096))
 	set(HeaderIdentifier, clean(l.Identifier, 4096))
 	set(HeaderEpisode, clean(l.Episode, 64))
+	set(HeaderTraceparent, clean(l.Traceparent, 64))
 	set(HeaderFirstAttempt, stamp(l.FirstAttempt))
 	set(HeaderLastAttempt, stamp(l.LastAttempt))
 	set(HeaderDeadAt, stamp(l.DeadAt))
@@ -200,6 +203,7 @@ func Read(get func(name string) string) (Letter, error) {
 		Timestamp:    r.int64(HeaderTimestamp),
 		Episode:      get(HeaderEpisode),
 		Replays:      r.number(HeaderReplays),
+		Traceparent:  get(HeaderTraceparent),
 	}
 	if r.err == nil && !l.Reason.Valid() {
 		r.err = fmt.Errorf("header %s: %q is not a reason", HeaderReason, l.Reason)

@@ -23,7 +23,7 @@ func full() Letter {
 		Reason: Rejected, Outcome: Unknown, Detail: "no such customer", Code: "resource_missing", Status: 400,
 		RequestID: "req_1", Attempts: 3, FirstAttempt: at, LastAttempt: at.Add(time.Second), DeadAt: at.Add(time.Minute),
 		Subject: "usage.events.api_calls.cus_1", Sequence: 42, StoredAt: at.Add(-time.Hour), Identifier: "req-7f3a",
-		Timestamp: 1_760_612_775, Episode: "7", Replays: 2,
+		Timestamp: 1_760_612_775, Episode: "7", Replays: 2, Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 	}
 }
 
@@ -55,6 +55,7 @@ func TestHeaderNames(t *testing.T) {
 		"Meterworker-Subject": "usage.events.api_calls.cus_1", "Meterworker-Sequence": "42",
 		"Meterworker-Stored-At": "2025-10-16T11:00:00.123456789Z", "Meterworker-Identifier": "req-7f3a",
 		"Meterworker-Timestamp": "1760612775", "Meterworker-Episode": "7", "Meterworker-Replays": "2",
+		"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 	}
 	if got := full().Header(); !maps.Equal(got, want) {
 		t.Errorf("got %v\nwant %v", got, want)

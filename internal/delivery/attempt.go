@@ -57,12 +57,16 @@ func (d *delivery) attempt(stop, cut context.Context) (answer Answer, refused re
 	}
 	var learned Answer // none from a panic, nor from an attempt that was not made
 	defer func() { d.halted = d.w.gate.Leave(pass, learned) }()
+	d.trace.Attempt()
 	permit, err := d.permit(stop)
 	if err != nil {
+		d.trace.Attempted(Answer{Class: NotSent}, refusedStopped.String())
 		return Answer{}, refusedStopped
 	}
 	defer permit.Done()
+	d.trace.Permitted()
 	answer, refused = d.send(stop, cut, pass, permit)
+	d.trace.Attempted(answer, refused.String())
 	d.conclude(answer)
 	if refused == notRefused {
 		learned = answer

@@ -30,6 +30,7 @@ type delivery struct {
 	journal Journal
 	places  *places
 	message Message
+	trace   Trace
 
 	event       usage.Event // valid after parse
 	key         uint64

@@ -37,6 +37,7 @@ type Worker struct {
 	lanes   Lanes
 	gate    *Gate
 	skew    *Skew
+	tracer  Tracer
 	metrics *metrics.Set
 	log     *zap.Logger
 	ahead   chan struct{}
@@ -52,7 +53,8 @@ type Parts struct {
 	DeadLetters DeadLetters
 	Lanes       Lanes
 	Gate        *Gate
-	Skew        *Skew // nil: none is looked for
+	Skew        *Skew  // nil: none is looked for
+	Tracer      Tracer // nil: no traces
 	Metrics     *metrics.Set
 	Log         *zap.Logger
 }
@@ -62,9 +64,12 @@ func NewWorker(cfg Config, p Parts) *Worker {
 	if p.Skew == nil {
 		p.Skew = &Skew{}
 	}
+	if p.Tracer == nil {
+		p.Tracer = noTracer{}
+	}
 	return &Worker{
 		cfg: cfg, sender: p.Sender, permits: p.Permits, letters: p.DeadLetters, lanes: p.Lanes,
-		gate: p.Gate, skew: p.Skew, metrics: p.Metrics, log: p.Log, ahead: make(chan struct{}, max(1, cfg.Ahead)),
+		gate: p.Gate, skew: p.Skew, tracer: p.Tracer, metrics: p.Metrics, log: p.Log, ahead: make(chan struct{}, max(1, cfg.Ahead)),
 	}
 }
 
@@ -159,7 +164,7 @@ func (s *serving) rest(stop context.Context, err error) {
 
 // accept puts the message into its lane, or hands it back when the lane is full.
 func (s *serving) accept(stop, cut context.Context, m Message, done func()) {
-	d := &delivery{w: s.Worker, journal: s.Journal, places: s.places, message: m, hand: s.hands.Add(1)}
+	d := &delivery{w: s.Worker, journal: s.Journal, places: s.places, message: m, trace: s.tracer.Receive(m, s.Number), hand: s.hands.Add(1)}
 	s.places.take()
 	s.inHand.Add(1)
 	leave := func() {

@@ -24,6 +24,7 @@ func settling() context.Context { return context.Background() }
 
 // delivered records the delivery, then acks.
 func (d *delivery) delivered(a Answer) Disposition {
+	d.trace.Settling()
 	e := d.entry()
 	e.State = journal.Delivered
 	if faultpoint.Seeded(faultpoint.AckBeforeRecord) {
@@ -56,10 +57,12 @@ func (d *delivery) buryUnparsed(stop context.Context, r *usage.Refusal) Disposit
 // bury announces the letter in the journal, stores it, records that, then acks. A
 // crash in between is in the list of package journal.
 func (d *delivery) bury(stop context.Context, reason deadletter.Reason) Disposition {
+	d.trace.Settling()
 	announced := journal.Now(time.Now())
 	d.letter.Reason = reason
 	d.letter.Outcome = d.outcome(reason)
 	d.letter.DeadAt = time.Now()
+	d.letter.Traceparent = usage.Traceparent(d.message.Header)
 	header := d.letter.Header()
 	block, err := deadletter.Pack(header)
 	if err != nil {
@@ -102,6 +105,7 @@ func (d *delivery) doubts() []journal.Entry {
 
 // buryAgain finishes what a former owner announced, with its very letter.
 func (d *delivery) buryAgain(stop context.Context) Disposition {
+	d.trace.Settling()
 	letter, header, err := readLetter(d.known.Letter)
 	if err != nil {
 		d.w.log.Error("the announced dead letter cannot be read; the message stays in the outbox", zap.Uint64("sequence", d.message.Sequence()), zap.Error(err))
@@ -176,6 +180,7 @@ func (d *delivery) buried() Disposition {
 
 // release records what may have been sent, then hands the message back.
 func (d *delivery) release(after time.Duration) Disposition {
+	d.trace.Settling()
 	if !d.intent.IsZero() {
 		if err := d.abandonIntent(); err != nil {
 			return d.drop(err)
@@ -220,9 +225,11 @@ func (d *delivery) leave(disposition Disposition, out func() error, fields ...za
 	d.closeIntent()
 	d.left = true
 	d.w.metrics.Settled.WithLabelValues(string(disposition)).Inc()
-	if err := out(); err != nil {
+	err := out()
+	if err != nil {
 		fields = append(fields, zap.NamedError("settle_error", err)) // the journal has it: a redelivery will be recognised
 	}
 	d.log(disposition, fields...)
+	d.trace.Settled(disposition, d.letter.Reason, err)
 	return disposition
 }

@@ -27,6 +27,7 @@ type world struct {
 	letters *letters
 	permits *permits
 	skew    Skew
+	tracer  Tracer
 	metrics *metrics.Set
 	logs    *observer.ObservedLogs
 	logger  *zap.Logger
@@ -116,7 +117,7 @@ func (w *world) start() *life {
 	l.lanes = ratelimit.NewLanes(func(int) {})
 	l.worker = NewWorker(w.cfg, Parts{
 		Sender: l.w.stripe.of(l), Permits: w.permits, DeadLetters: dlq{l}, Lanes: l.lanes,
-		Gate: l.gate, Skew: &w.skew, Metrics: w.metrics, Log: w.logger,
+		Gate: l.gate, Skew: &w.skew, Tracer: w.tracer, Metrics: w.metrics, Log: w.logger,
 	})
 	go func() {
 		defer close(l.served)

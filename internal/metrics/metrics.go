@@ -29,6 +29,7 @@ var Dispositions = []string{"delivered", "duplicate", "dead", "released"}
 // Set is one worker's metrics, with a registry of its own.
 type Set struct {
 	Registry *prometheus.Registry
+	Rejections
 
 	Received        prometheus.Counter
 	Settled         *prometheus.CounterVec // disposition
@@ -39,6 +40,7 @@ type Set struct {
 	PermitSeconds   prometheus.Histogram
 	Permits         prometheus.Counter
 	RateLimit       prometheus.Gauge
+	RateConfigured  prometheus.Gauge
 	InFlight        prometheus.Gauge
 	LanesBusy       prometheus.Gauge
 	OutboxPending   prometheus.Gauge
@@ -47,15 +49,22 @@ type Set struct {
 	DLQMessages     *prometheus.GaugeVec // reason
 	Breaker         *prometheus.GaugeVec // state
 	Partitions      prometheus.Gauge
+	PartitionsAll   prometheus.Gauge
 	Identifiers     prometheus.Gauge
 	LedgerBytes     prometheus.Gauge
+	LedgerMaxBytes  prometheus.Gauge
 	Lookups         *prometheus.CounterVec // result
 	IntentsOpen     prometheus.Gauge
 	FenceRefusals   prometheus.Counter
+	StreamBytes     *prometheus.GaugeVec // stream
+	StreamMaxBytes  *prometheus.GaugeVec // stream
+	Ready           *prometheus.GaugeVec // check
+	SpansDropped    prometheus.Counter
 
-	units *prometheus.CounterVec // event_name, disposition
-	mu    sync.Mutex
-	names map[string]bool
+	units    *prometheus.CounterVec // event_name, disposition
+	expiring *prometheus.GaugeVec   // event_name
+	mu       sync.Mutex
+	names    map[string]bool
 }
 
 // Labels are the closed lists that the set is created with, each from the
@@ -65,6 +74,9 @@ type Labels struct {
 	Classes       []string
 	BreakerStates []string
 	LookupResults []string
+
+	WebhookResults []string
+	RejectionCodes []string
 }
 
 // New returns a set with every closed label set at 0.
@@ -83,17 +95,26 @@ func New(labels Labels) *Set {
 	s.RateLimit = f.gauge("rate_limit", "Rate now in force, in requests a second.")
 	s.InFlight = f.gauge("in_flight", "Requests to Stripe under way.")
 	s.LanesBusy = f.gauge("lanes_busy", "Lanes (event name and customer) with work.")
+	s.RateConfigured = f.gauge("rate_configured", "Configured rate of the whole account, in requests a second.")
 	s.OutboxPending = f.gauge("outbox_pending", "Messages of the owned partitions that are not settled.")
 	s.OutboxReady = f.gauge("outbox_ready", "Messages of the owned partitions that wait to be taken and could be sent; 0 while the breaker is not closed or 429s hold the rate down.")
 	s.OutboxOldest = f.gauge("outbox_oldest_seconds", "Age of the oldest message that is not settled.")
 	s.DLQMessages = f.gauges("dlq_messages", "Dead letters that wait for a person.", "reason")
 	s.Breaker = f.gauges("breaker_state", "1 for the state the breaker is in, 0 for the others.", "state")
 	s.Partitions = f.gauge("partitions_owned", "Partitions that this worker owns.")
+	s.PartitionsAll = f.gauge("partitions", "Partitions of the outbox, whoever owns them.")
 	s.Identifiers = f.gauge("ledger_identifiers", "Identifiers that the ledger knows.")
 	s.LedgerBytes = f.gauge("ledger_bytes", "Memory of the ledger, estimated.")
+	s.LedgerMaxBytes = f.gauge("ledger_max_bytes", "Memory that the ledger may have at most.")
 	s.Lookups = f.counters("ledger_lookups_total", "Ledger look-ups by result.", "result")
 	s.IntentsOpen = f.gauge("intents_open", "Intents without a recorded outcome.")
 	s.FenceRefusals = f.counter("fence_refusals_total", "Journal writes refused because another worker owns the partition.")
+	s.StreamBytes = f.gauges("stream_bytes", "Size of a stream.", "stream")
+	s.StreamMaxBytes = f.gauges("stream_max_bytes", "Size limit of a stream; 0 where only the account and the server limit it.", "stream")
+	s.Ready = f.gauges("ready", "1 for each check of /readyz that is met.", "check")
+	s.expiring = f.gauges("units_expiring", "Units of dead letters that Stripe takes for less than a day more; told by one worker of the fleet.", "event_name")
+	s.SpansDropped = f.counter("trace_spans_dropped_total", "Spans of sampled traces that were not exported: the queue was full, or the collector did not take them.")
+	s.rejections(f)
 	s.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.touch(labels)
 	return s
@@ -116,6 +137,7 @@ func (s *Set) touch(labels Labels) {
 	for _, r := range labels.LookupResults {
 		s.Lookups.WithLabelValues(r)
 	}
+	s.touchRejections(labels)
 }
 
 // Units counts value under the event name. A counter cannot fall, so a negative
@@ -125,6 +147,14 @@ func (s *Set) Units(eventName, disposition string, value int64) {
 		disposition += "_negative"
 	}
 	s.units.WithLabelValues(s.label(eventName), disposition).Add(math.Abs(float64(value)))
+}
+
+// Expiring replaces the units of dead letters that Stripe will soon refuse, by event name.
+func (s *Set) Expiring(units map[string]float64) {
+	s.expiring.Reset()
+	for eventName, n := range units {
+		s.expiring.WithLabelValues(s.label(eventName)).Add(n) // several names may be other
+	}
 }
 
 // label bounds the names, and keeps out what the registry would panic on (invalid

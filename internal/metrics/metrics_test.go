@@ -21,6 +21,9 @@ var labels = Labels{
 	Classes:       []string{"accepted", "no_answer"},
 	BreakerStates: []string{"closed", "halted"},
 	LookupResults: []string{"fresh", "unknown"},
+
+	WebhookResults: []string{"stored", "unsigned"},
+	RejectionCodes: []string{"no_meter"},
 }
 
 // contract is the list that dashboards and alerts rely on, with the labels of each.
@@ -30,7 +33,10 @@ var contract = map[string][]string{
 	"delivery_seconds": nil, "permit_wait_seconds": nil, "permits_total": nil, "rate_limit": nil, "in_flight": nil,
 	"lanes_busy": nil, "outbox_pending": nil, "outbox_ready": nil, "outbox_oldest_seconds": nil, "dlq_messages": {"reason"},
 	"breaker_state": {"state"}, "partitions_owned": nil, "ledger_identifiers": nil, "ledger_bytes": nil,
-	"ledger_lookups_total": {"result"}, "intents_open": nil, "fence_refusals_total": nil,
+	"rate_configured": nil, "partitions": nil, "ledger_max_bytes": nil, "stream_bytes": {"stream"}, "stream_max_bytes": {"stream"},
+	"ready": {"check"}, "units_expiring": {"event_name"},
+	"webhook_requests_total": {"result"}, "rejected_later_total": {"code"}, "rejected_unnamed_total": {"event_name"},
+	"ledger_lookups_total": {"result"}, "intents_open": nil, "fence_refusals_total": nil, "trace_spans_dropped_total": nil,
 }
 
 // series is one label set of a metric.
@@ -70,9 +76,18 @@ func gather(t *testing.T, s *Set) map[string][]series {
 	return all
 }
 
+// fill gives a series to each metric whose labels are not a closed list of ours.
+func fill(s *Set) {
+	s.Units("api_calls", "delivered", 1)
+	s.Expiring(map[string]float64{"api_calls": 1})
+	s.StreamBytes.WithLabelValues("USAGE")
+	s.StreamMaxBytes.WithLabelValues("USAGE")
+	s.Ready.WithLabelValues("nats")
+}
+
 func TestLint(t *testing.T) {
 	s := New(labels)
-	s.Units("api_calls", "delivered", 1)
+	fill(s)
 	problems, err := testutil.GatherAndLint(s.Registry)
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +99,7 @@ func TestLint(t *testing.T) {
 
 func TestNamesAndLabels(t *testing.T) {
 	s := New(labels)
-	s.Units("api_calls", "delivered", 1)
+	fill(s)
 	all := gather(t, s)
 	if got, want := slices.Sorted(maps.Keys(all)), slices.Sorted(maps.Keys(contract)); !slices.Equal(got, want) {
 		t.Errorf("metrics are\n%v, want\n%v", got, want)
@@ -118,12 +133,13 @@ func TestRuntimeMetrics(t *testing.T) {
 func TestClosedSetsExistAtZero(t *testing.T) {
 	all := gather(t, New(labels))
 	for name, want := range map[string][]string{
-		"settled_total":         Dispositions,
-		"dead_letters_total":    labels.Reasons,
-		"dlq_messages":          labels.Reasons,
-		"stripe_requests_total": labels.Classes,
-		"breaker_state":         labels.BreakerStates,
-		"ledger_lookups_total":  labels.LookupResults,
+		"settled_total":          Dispositions,
+		"webhook_requests_total": labels.WebhookResults,
+		"dead_letters_total":     labels.Reasons,
+		"dlq_messages":           labels.Reasons,
+		"stripe_requests_total":  labels.Classes,
+		"breaker_state":          labels.BreakerStates,
+		"ledger_lookups_total":   labels.LookupResults,
 	} {
 		var got []string
 		for _, one := range all[name] {
@@ -205,6 +221,19 @@ func TestState(t *testing.T) {
 				t.Errorf("in state %s: breaker_state{%s} is %v", now, state, got)
 			}
 		}
+	}
+}
+
+// Expiring replaces what was told before; names past the bound share one series.
+func TestExpiring(t *testing.T) {
+	s := New(labels)
+	s.Expiring(map[string]float64{"api_calls": 7, "": 2, "a\xff": 3})
+	if got := testutil.ToFloat64(s.expiring.WithLabelValues("other")); got != 5 {
+		t.Errorf("%v units of other names, want 5", got)
+	}
+	s.Expiring(map[string]float64{"storage": 1})
+	if n := testutil.CollectAndCount(s.expiring); n != 1 {
+		t.Errorf("%d series, want the last ones only", n)
 	}
 }
 

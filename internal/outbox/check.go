@@ -53,6 +53,9 @@ func (c *checker) age(have, want jetstream.StreamConfig) {
 	case DLQStream:
 		c.refuse(have.MaxAge != 0, "max_age", have.MaxAge, "set it to 0: dead letters wait for a person, however long")
 		return
+	case AuditStream:
+		c.refuse(have.MaxAge != 0, "max_age", have.MaxAge, "set it to 0: what people did by hand stays on record")
+		return
 	}
 	c.refuse(have.MaxAge != 0 && have.MaxAge < least, "max_age", have.MaxAge, fmt.Sprintf("set it to 0 or at least %s", least.Round(time.Hour)))
 }

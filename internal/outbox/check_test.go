@@ -25,6 +25,8 @@ var dangers = []struct {
 	{"short age", UsageStream, func(c *jetstream.StreamConfig) { c.MaxAge = 40*24*time.Hour - time.Second }, []string{"max_age is 959h59m59s", "at least 960h"}, false},
 	{"short journal age", JournalStream, func(c *jetstream.StreamConfig) { c.MaxAge = 35 * 24 * time.Hour }, []string{"max_age is 840h0m0s", "at least 864h"}, false},
 	{"dead letters age", DLQStream, func(c *jetstream.StreamConfig) { c.MaxAge = 10 * 365 * 24 * time.Hour }, []string{"max_age is 87600h", "set it to 0"}, false},
+	{"records age", AuditStream, func(c *jetstream.StreamConfig) { c.MaxAge = 24 * time.Hour }, []string{"max_age is 24h0m0s", "set it to 0"}, false},
+	{"discard old records", AuditStream, func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }, []string{"discard is DiscardOld", "set it to new"}, false},
 	{"window", JournalStream, func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute }, []string{"duplicate_window is 1m0s", "at least 2m0s"}, false},
 	{"per subject", UsageStream, func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1000 }, []string{"max_msgs_per_subject is 1000", "unlimited"}, false},
 	{"roll-up", UsageStream, func(c *jetstream.StreamConfig) { c.AllowRollup = true }, []string{"allow_rollup_hdrs is true", "set it to false"}, false},
@@ -58,7 +60,7 @@ func TestDangers(t *testing.T) {
 			w := newWorld(t)
 			s := w.open(t, usual)
 			cfg := w.info(t, c.stream).Config
-			want := map[string]jetstream.StreamConfig{UsageStream: s.usageConfig(), JournalStream: s.journalConfig(), DLQStream: s.dlqConfig()}[c.stream]
+			want := map[string]jetstream.StreamConfig{UsageStream: s.usageConfig(), JournalStream: s.journalConfig(), DLQStream: s.dlqConfig(), AuditStream: s.auditConfig()}[c.stream]
 			if problems := check(&jetstream.StreamInfo{Config: cfg}, want); len(problems) > 0 {
 				t.Fatalf("refused as it should be: %v", problems)
 			}

@@ -143,9 +143,13 @@ func (d *DeadLetters) forget(ctx context.Context, name string) {
 
 // Counts is how many dead letters wait, by reason.
 func (d *DeadLetters) Counts(ctx context.Context) (map[deadletter.Reason]int, error) {
+	return countLetters(ctx, d.streams.dlq)
+}
+
+func countLetters(ctx context.Context, dlq jetstream.Stream) (map[deadletter.Reason]int, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	info, err := d.streams.dlq.Info(ctx, jetstream.WithSubjectFilter("usage.dlq.>"))
+	info, err := dlq.Info(ctx, jetstream.WithSubjectFilter("usage.dlq.>"))
 	if err != nil {
 		return nil, fmt.Errorf("count dead letters: %w", err)
 	}

@@ -13,6 +13,7 @@ const (
 	UsageStream   = "USAGE"
 	JournalStream = "USAGE_JOURNAL"
 	DLQStream     = "USAGE_DLQ"
+	AuditStream   = "USAGE_AUDIT"
 )
 
 // Metadata keys of every stream.
@@ -62,6 +63,12 @@ func (s *Streams) journalConfig() jetstream.StreamConfig {
 func (s *Streams) dlqConfig() jetstream.StreamConfig {
 	cfg := s.config(DLQStream, "usage.dlq.*.*")
 	cfg.Description = "meterworker: dead letters, for people"
+	return cfg
+}
+
+func (s *Streams) auditConfig() jetstream.StreamConfig {
+	cfg := s.config(AuditStream, "usage.audit.*")
+	cfg.Description = "meterworker: what people did by hand"
 	return cfg
 }
 

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,9 +36,24 @@ const (
 type member struct {
 	Beat    uint64 `json:"beat"`
 	Owns    []int  `json:"owns"`
-	State   string `json:"state,omitempty"`   // of its breaker
 	Leaving bool   `json:"leaving,omitempty"` // it takes nothing more, and gives up what it owns
+	Showing
 }
+
+// Showing is what a member tells of itself with each beat. The others need the state only;
+// the rest is for people who ask from elsewhere, and no more than a line.
+type Showing struct {
+	State    string  `json:"state,omitempty"`     // of its breaker
+	Reason   string  `json:"reason,omitempty"`    // why it is in that state, shortened
+	Rate     float64 `json:"rate,omitempty"`      // permits a second since the beat before
+	Held     int     `json:"held,omitempty"`      // messages in its hands
+	Ledger   int64   `json:"ledger,omitempty"`    // memory of its ledger, in bytes
+	LedgerOf int64   `json:"ledger_of,omitempty"` // what it may have at most
+}
+
+// longestReason in bytes keeps the members document small: it is read and written with
+// every beat of every member.
+const longestReason = 200
 
 // Members is this worker's view of the fleet. What it says is a proposal: the
 // journal's marker decides who owns a partition.
@@ -51,7 +67,7 @@ type Members struct {
 	mu      sync.Mutex // never held over a call to the server
 	beat    uint64
 	owns    map[int]bool
-	state   string
+	shows   Showing
 	leaving bool
 	looks   map[string]look
 	live    map[string]member
@@ -112,43 +128,6 @@ func (m *Members) Beat(ctx context.Context) error {
 	})
 }
 
-// appear writes this worker's line, and takes over the others'. m.mu is held.
-func (m *Members) appear(all map[string]member) {
-	all[m.self] = member{
-		Beat: m.beat, Owns: append([]int{}, slices.Sorted(maps.Keys(m.owns))...), State: m.state, Leaving: m.leaving,
-	}
-	m.live = maps.Clone(all)
-}
-
-// Tell has the others know at once what this worker owns, between two beats: who waits
-// for a partition need not wait for the next one.
-func (m *Members) Tell(ctx context.Context) error {
-	return m.update(ctx, func(all map[string]member) {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		maps.DeleteFunc(all, m.gone)
-		m.appear(all)
-	})
-}
-
-// Look reads what the others own now. It is no look for their beats, which are counted.
-func (m *Members) Look(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	all, _, err := m.read(ctx)
-	if err != nil {
-		return fmt.Errorf("members document: %w", err)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	maps.DeleteFunc(all, m.gone)
-	if own, there := m.live[m.self]; there {
-		all[m.self] = own
-	}
-	m.live = all
-	return nil
-}
-
 // distinguish takes another name where somebody else beats under ours: two
 // containers with one host name would otherwise both claim everything, and take it from
 // each other again and again. A beat ahead of ours is not ours; the entry that a
@@ -164,14 +143,6 @@ func (m *Members) Leave(ctx context.Context) error {
 	return m.update(ctx, func(all map[string]member) { delete(all, m.self) })
 }
 
-// Retire has nothing more proposed to this worker; the others hear of it with the next beat
-// or Tell. What it owns it must still give up.
-func (m *Members) Retire() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.leaving = true
-}
-
 // Owns notes what this worker owns; the others hear of it with the next beat or Tell.
 func (m *Members) Owns(partition int, owned bool) {
 	m.mu.Lock()
@@ -183,11 +154,14 @@ func (m *Members) Owns(partition int, owned bool) {
 	}
 }
 
-// Shows notes the state of this worker's breaker; the others hear of it with the next beat.
-func (m *Members) Shows(state string) {
+// Shows notes what this worker tells of itself; the others hear of it with the next beat.
+func (m *Members) Shows(s Showing) {
+	if len(s.Reason) > longestReason {
+		s.Reason = strings.ToValidUTF8(s.Reason[:longestReason], "") + "…"
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.state = state
+	m.shows = s
 }
 
 // Others are the states of the other live workers, by name.

@@ -19,6 +19,8 @@ type Message struct {
 	body      []byte
 	headers   map[string][]string
 
+	deliveries uint64
+
 	raw   *nats.Msg // latest copy; guarded by partition.mu
 	since time.Time // last sign of life to the server; guarded by partition.mu
 }
@@ -32,6 +34,10 @@ func (m *Message) Subject() string { return m.subject }
 
 // StoredAt is when JetStream stored the message, by the server's clock.
 func (m *Message) StoredAt() time.Time { return m.storedAt }
+
+// Deliveries is how often JetStream had delivered the message when this worker took it, this
+// time included.
+func (m *Message) Deliveries() uint64 { return m.deliveries }
 
 // Body is the message's body. It must not be changed.
 func (m *Message) Body() []byte { return m.body }

@@ -59,9 +59,9 @@ func TestLookAtMembers(t *testing.T) {
 	}
 	streams := w.open(t, usual)
 	a, b := join(t, streams, "a"), join(t, streams, "b")
-	a.Shows("open")
+	a.Shows(Showing{State: "open"})
 	a.Owns(3, true)
-	b.Shows("closed")
+	b.Shows(Showing{State: "closed"})
 	beat(t, a, b, a, b)
 	look, err := LookAtMembers(t.Context(), w.js)
 	if err != nil || len(look) != 2 || look["a"].State != "open" || look["a"].Beat != 2 || len(look["a"].Owns) != 1 || look["b"].State != "closed" {

@@ -101,7 +101,7 @@ func (p *Partition) take(raw *nats.Msg) *Message {
 	m := &Message{
 		partition: p, raw: raw, since: time.Now(),
 		subject: published(raw.Subject), sequence: sequence,
-		storedAt: meta.Timestamp, body: raw.Data, headers: raw.Header,
+		storedAt: meta.Timestamp, body: raw.Data, headers: raw.Header, deliveries: meta.NumDelivered,
 	}
 	p.held[m.sequence] = m
 	return m

@@ -75,7 +75,7 @@ func (s *Streams) payload() error {
 // first.
 func (s *Streams) open(ctx context.Context) error {
 	var wrong []string
-	for _, step := range []func(context.Context) error{s.openUsage, s.openJournal, s.openDLQ, s.openDurable, s.openConsumers} {
+	for _, step := range []func(context.Context) error{s.openUsage, s.openJournal, s.openDLQ, s.openAudit, s.openDurable, s.openConsumers} {
 		err := step(ctx)
 		var refused *Refused
 		switch {
@@ -107,6 +107,12 @@ func (s *Streams) openJournal(ctx context.Context) (err error) {
 
 func (s *Streams) openDLQ(ctx context.Context) (err error) {
 	s.dlq, err = s.ensure(ctx, s.dlqConfig())
+	return err
+}
+
+// openAudit only sees to it that the stream is there: workers write nothing to it.
+func (s *Streams) openAudit(ctx context.Context) error {
+	_, err := s.ensure(ctx, s.auditConfig())
 	return err
 }
 

@@ -130,7 +130,7 @@ func TestOpenAgain(t *testing.T) {
 	first := w.open(t, usual)
 	w.publish(t, "usage.events.a.b", "x")
 	before := map[string]jetstream.StreamConfig{}
-	for _, name := range []string{UsageStream, JournalStream, DLQStream} {
+	for _, name := range []string{UsageStream, JournalStream, DLQStream, AuditStream} {
 		before[name] = w.info(t, name).Config
 	}
 	for _, manage := range []bool{true, false} {
@@ -173,7 +173,7 @@ func TestOpenAtOnce(t *testing.T) {
 				t.Fatalf("epochs %q", epochs)
 			}
 		}
-		for _, name := range []string{UsageStream, JournalStream, DLQStream} {
+		for _, name := range []string{UsageStream, JournalStream, DLQStream, AuditStream} {
 			if got := w.info(t, name).Config.Metadata["epoch"]; got != epochs[0] {
 				t.Errorf("%s has epoch %s, the workers %s", name, got, epochs[0])
 			}
@@ -244,7 +244,7 @@ func streamNames(t *testing.T, w *world) map[string]string {
 func TestUnmanagedStreamsMustSayWhoseTheyAre(t *testing.T) {
 	w := newWorld(t)
 	w.open(t, usual)
-	for _, name := range []string{UsageStream, JournalStream, DLQStream} {
+	for _, name := range []string{UsageStream, JournalStream, DLQStream, AuditStream} {
 		w.update(t, name, func(c *jetstream.StreamConfig) { c.Metadata, c.MaxMsgSize = nil, -1 })
 	}
 	settings := usual
@@ -260,7 +260,7 @@ func TestUnmanagedStreamsMustSayWhoseTheyAre(t *testing.T) {
 func TestEpochOfForeignStream(t *testing.T) {
 	w := newWorld(t)
 	w.open(t, usual)
-	for _, name := range []string{UsageStream, JournalStream, DLQStream, durableStream} {
+	for _, name := range []string{UsageStream, JournalStream, DLQStream, AuditStream, durableStream} {
 		w.update(t, name, func(c *jetstream.StreamConfig) { delete(c.Metadata, "epoch") })
 	}
 	settings := usual

@@ -1,5 +1,6 @@
 // Package replay is the operator's side of the dead letters: it reads them from
-// USAGE_DLQ, page by page, and publishes them again by hand.
+// USAGE_DLQ, page by page, and publishes them again by hand, as they are or edited;
+// it discards them, and puts exported ones back.
 //
 // Invariants:
 //
@@ -10,8 +11,9 @@
 //     usage.replay.<event name>.<customer> with the original's tokens, so that it
 //     comes to the partition whose journal knows the earlier attempts. It carries
 //     the headers that [plan] lists and no other.
-//   - The identifier stays what it was. Only usage that Stripe rejected after a
-//     200 gets a new one, since its old one is used up.
+//   - The identifier of a replay stays what it was. Only usage that Stripe rejected after a
+//     200 gets a new one, since its old one is used up. An edit gets a new one wherever
+//     something under the old one may count: [Revise].
 //   - What may already be counted goes out only when a person takes the risk:
 //     [Permission].
 //

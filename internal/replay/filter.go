@@ -22,15 +22,14 @@ type Filter struct {
 	// Through is the last letter to look at, by number; 0 is the last one there is
 	// when the reading begins.
 	Through uint64
+	// From is the first letter to look at, by number.
+	From uint64
 }
 
-// Matches tells whether the letter is one of those selected. Limit and Through are
+// Matches tells whether the letter is one of those selected. Limit, Through and From are
 // not the letter's.
 func (f Filter) Matches(l Letter) bool {
-	died := l.DeadAt
-	if died.IsZero() {
-		died = l.BuriedAt
-	}
+	died := l.Died()
 	return (len(f.Reasons) == 0 || slices.Contains(f.Reasons, l.Reason)) &&
 		(f.EventName == "" || f.EventName == l.EventName()) &&
 		(f.Customer == "" || f.Customer == l.Customer()) &&

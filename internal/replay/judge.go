@@ -124,6 +124,9 @@ func headerOf(l Letter, identifier string, allowed Permission) map[string]string
 	if identifier != "" {
 		h[deadletter.HeaderIdentifier] = identifier
 	}
+	if parent := usage.Traceparent(func(string) string { return l.Traceparent }); parent != "" {
+		h[usage.HeaderTraceparent] = parent
+	}
 	if seconds := timestampOf(l); seconds != 0 {
 		h[deadletter.HeaderTimestamp] = strconv.FormatInt(seconds, 10)
 	}

@@ -54,6 +54,23 @@ func (l Letter) Customer() string { return l.event.customer }
 // Value is the body's as written there, not checked; "" if there is none.
 func (l Letter) Value() string { return l.event.value }
 
+// Died is when it died, or where that is not known, when it was buried.
+func (l Letter) Died() time.Time {
+	if l.DeadAt.IsZero() {
+		return l.BuriedAt
+	}
+	return l.DeadAt
+}
+
+// SafeUntil is until when the same identifier cannot count twice: the safe window after the
+// first attempt. It is zero where no attempt can have been counted, or none is known.
+func (l Letter) SafeUntil(window time.Duration) time.Time {
+	if l.Outcome == deadletter.Refused || l.FirstAttempt.IsZero() {
+		return time.Time{}
+	}
+	return l.FirstAttempt.Add(window)
+}
+
 // ExpiresAt is when Stripe stops to take the event: 35 days after its timestamp,
 // or after it was stored where the timestamp is not known. It is zero where neither is.
 func (l Letter) ExpiresAt() time.Time {

@@ -23,6 +23,9 @@ const (
 	// by default (1 MiB) are half of what the client keeps for a slow reader.
 	pageSize = 32
 
+	// headerPageSize is for letters without bodies, which have a few KiB at most.
+	headerPageSize = 500
+
 	// pageTimeout bounds the wait for a page whose letters are there.
 	pageTimeout = 5 * time.Second
 
@@ -94,14 +97,23 @@ func (l *Letters) Get(ctx context.Context, id uint64) (Letter, error) {
 // Letters that die while it reads are left out. It ends early with what visit
 // returns, or when ctx ends.
 func (l *Letters) Each(ctx context.Context, f Filter, visit func(Letter) error) error {
-	if f.Through == 0 {
-		last, err := l.last(ctx)
+	return l.read(ctx, &reading{letters: l, filter: f, visit: visit, pageSize: pageSize})
+}
+
+// headers is [Letters.Each] without the bodies, many letters a page.
+func (l *Letters) headers(ctx context.Context, f Filter, visit func(Letter) error) error {
+	return l.read(ctx, &reading{letters: l, filter: f, visit: visit, headersOnly: true, pageSize: headerPageSize})
+}
+
+func (l *Letters) read(ctx context.Context, r *reading) error {
+	if r.filter.Through == 0 {
+		last, err := l.Last(ctx)
 		if err != nil {
 			return err
 		}
-		f.Through = last
+		r.filter.Through = last
 	}
-	r := &reading{letters: l, filter: f, visit: visit, next: 1}
+	r.next = max(r.filter.From, 1)
 	for tries := 1; !r.done(); tries++ {
 		from := r.next
 		err := r.read(ctx)
@@ -121,7 +133,8 @@ func (l *Letters) Each(ctx context.Context, f Filter, visit func(Letter) error) 
 	return nil
 }
 
-func (l *Letters) last(ctx context.Context) (uint64, error) {
+// Last is the number of the newest dead letter there ever was.
+func (l *Letters) Last(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	info, err := l.dlq.Info(ctx)

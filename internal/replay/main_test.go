@@ -77,7 +77,7 @@ func (b *bench) bury(l deadletter.Letter, text string, extra ...[2]string) uint6
 	if err := b.streams.DeadLetters().Publish(b.t.Context(), l, header, []byte(text)); err != nil {
 		b.t.Fatal(err)
 	}
-	id, err := b.letters.last(b.t.Context())
+	id, err := b.letters.Last(b.t.Context())
 	if err != nil {
 		b.t.Fatal(err)
 	}

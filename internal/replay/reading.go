@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -16,8 +17,11 @@ type reading struct {
 	filter  Filter
 	visit   func(Letter) error
 	next    uint64 // the first letter that was not looked at yet
-	visited int
-	stopped bool // by visit, or by the limit
+
+	headersOnly bool // letters come without their bodies
+	pageSize    int
+	visited     int
+	stopped     bool // by visit, or by the limit
 
 	delivered uint64 // by the present consumer
 }
@@ -37,7 +41,7 @@ func (r *reading) read(ctx context.Context) error {
 	defer r.letters.forget(ctx, consumer.CachedInfo().Name)
 	r.delivered = 0
 	for pending := consumer.CachedInfo().NumPending; pending > 0 && !r.done(); {
-		if pending, err = r.page(ctx, consumer, int(min(pending, pageSize))); err != nil {
+		if pending, err = r.page(ctx, consumer, int(min(pending, uint64(r.pageSize)))); err != nil {
 			return err
 		}
 	}
@@ -50,7 +54,7 @@ func (r *reading) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	consumer, err := r.letters.dlq.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		FilterSubjects: r.filter.subjects(), AckPolicy: jetstream.AckNonePolicy,
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.next,
-		MemoryStorage: true, Replicas: 1, InactiveThreshold: consumerLife,
+		MemoryStorage: true, Replicas: 1, InactiveThreshold: consumerLife, HeadersOnly: r.headersOnly,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create a reader: %w", err)
@@ -58,34 +62,35 @@ func (r *reading) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	return consumer, nil
 }
 
-// page fetches n letters and visits those selected. left is how many the server
+// page pulls n letters and visits those selected. left is how many the server
 // has after them.
 func (r *reading) page(ctx context.Context, consumer jetstream.Consumer, n int) (left uint64, err error) {
-	fetching, cancel := context.WithTimeout(ctx, pageTimeout)
-	defer cancel() // ends the fetch where visit ends the page
-	batch, err := consumer.Fetch(n, jetstream.FetchContext(fetching))
-	if err != nil {
-		return 0, fmt.Errorf("fetch: %w", err)
-	}
 	read := 0
-	for m := range batch.Messages() {
+	err = r.letters.pull(ctx, consumer.CachedInfo().Name, n, func(m *nats.Msg) error {
 		meta, err := m.Metadata()
 		if err != nil {
-			return 0, fmt.Errorf("fetch: %w", err)
+			return fmt.Errorf("pull: %w", err)
 		}
 		if r.delivered++; meta.Sequence.Consumer != r.delivered {
-			return 0, errGap
+			return errGap
 		}
 		read, left = read+1, meta.NumPending
-		letter := newLetter(meta.Sequence.Stream, r.letters.epoch, m.Subject(), m.Headers(), m.Data(), meta.Timestamp)
-		if err := r.take(ctx, letter); err != nil || r.done() {
-			return 0, err
+		letter := newLetter(meta.Sequence.Stream, r.letters.epoch, m.Subject, m.Header, m.Data, meta.Timestamp)
+		if err := r.take(ctx, letter); err != nil {
+			return err
 		}
+		if r.done() {
+			return errPullOver
+		}
+		return nil
+	})
+	if r.done() || r.stopped {
+		return 0, err
 	}
 	if read < n { // late, lost, or deleted under our eyes: a new reader knows
-		return 0, errors.Join(ctx.Err(), batch.Error(), errGap)
+		return 0, errors.Join(ctx.Err(), err, errGap)
 	}
-	return left, ctx.Err()
+	return left, errors.Join(ctx.Err(), err)
 }
 
 // take looks at one letter.

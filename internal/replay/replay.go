@@ -26,6 +26,12 @@ const (
 	Refused  Outcome = "refused"      // by the rules; nothing was published
 	Missing  Outcome = "not_found"    // no such letter
 	Failed   Outcome = "failed"       // the letter is still there; see Detail
+
+	Discarded       Outcome = "discarded"     // deleted, and nothing was published
+	PossibleDiscard Outcome = "would_discard" // of a dry run
+	Restored        Outcome = "imported"      // put back
+	PossibleRestore Outcome = "would_import"  // of a dry run
+	Present         Outcome = "already_there" // a letter of that message id waits
 )
 
 // Result is what became of one letter.
@@ -42,9 +48,9 @@ type Result struct {
 // included.
 const settleTimeout = 30 * time.Second
 
-// Check says what Replay would do, and does nothing.
-func (l *Letters) Check(ctx context.Context, id uint64, allowed Permission, now time.Time) Result {
-	_, result := l.prepare(ctx, id, allowed, now)
+// Check says what Replay would do with a letter that was read, and does nothing.
+func Check(letter Letter, allowed Permission, now time.Time) Result {
+	_, result := weigh(letter, allowed, now)
 	return result
 }
 
@@ -60,6 +66,12 @@ func (l *Letters) Replay(ctx context.Context, id uint64, allowed Permission, now
 	if result.Outcome != Possible {
 		return result
 	}
+	return l.carryOut(ctx, p, result)
+}
+
+// carryOut publishes, and deletes the letter once that is stored.
+func (l *Letters) carryOut(ctx context.Context, p plan, result Result) Result {
+	id := result.ID
 	ack, err := l.publish(ctx, p)
 	if err == nil {
 		err = l.verify(ctx, p, ack)
@@ -88,11 +100,15 @@ func (l *Letters) prepare(ctx context.Context, id uint64, allowed Permission, no
 	case err != nil:
 		return plan{}, Result{ID: id, Outcome: Failed, Detail: err.Error()}
 	}
+	return weigh(letter, allowed, now)
+}
+
+func weigh(letter Letter, allowed Permission, now time.Time) (plan, Result) {
 	p, refusal := judge(letter, allowed, now)
 	if refusal != "" {
-		return plan{}, Result{ID: id, Outcome: Refused, Identifier: letter.Identifier, Detail: refusal}
+		return plan{}, Result{ID: letter.ID, Outcome: Refused, Identifier: letter.Identifier, Detail: refusal}
 	}
-	return p, Result{ID: id, Outcome: Possible, Identifier: p.identifier, Detail: p.warning}
+	return p, Result{ID: letter.ID, Outcome: Possible, Identifier: p.identifier, Detail: p.warning}
 }
 
 // publish tries a few times with the same bytes and the same message id.

@@ -188,22 +188,6 @@ func TestReplayIsNotCutShort(t *testing.T) {
 	}
 }
 
-func TestCheckChangesNothing(t *testing.T) {
-	b := newBench(t)
-	id := b.bury(letter(deadletter.Rejected), body)
-	for _, tt := range []struct {
-		id   uint64
-		want Outcome
-	}{{id, Possible}, {id + 1, Missing}} {
-		if got := b.letters.Check(t.Context(), tt.id, Permission{}, time.Now()); got.Outcome != tt.want {
-			t.Errorf("%d: %+v, want %s", tt.id, got, tt.want)
-		}
-	}
-	if usage, dead := b.stored(outbox.UsageStream), b.stored(outbox.DLQStream); usage != 0 || dead != 1 {
-		t.Errorf("%d messages and %d letters, want 0 and 1", usage, dead)
-	}
-}
-
 func TestOpenRefusesStreamsOfTwoOutboxes(t *testing.T) {
 	b := newBench(t)
 	if b.letters.epoch != b.streams.Epoch() || b.letters.epoch == "" {

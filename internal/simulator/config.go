@@ -46,6 +46,12 @@ type Config struct {
 	Scope Scope
 	// StreamInTestMode opens API v2 to test keys, which Stripe does not.
 	StreamInTestMode bool
+	// ReportWindow is how much time one report of events that were rejected later covers;
+	// default 10 s, as at Stripe.
+	ReportWindow time.Duration
+	// ReportRequests has the samples of reports name {id, idempotency_key} instead of the
+	// identifier: Stripe's documents show both.
+	ReportRequests bool
 	// Seed fixes faults with a probability, jitter and request ids: the n-th
 	// matching request draws the n-th number.
 	Seed uint64
@@ -61,6 +67,7 @@ func (cfg Config) withDefaults() Config {
 	orDefault(&cfg.StreamBurst, 200)
 	orDefault(&cfg.Memory, 24*time.Hour)
 	orDefault(&cfg.Scope, ScopeCustomer)
+	orDefault(&cfg.ReportWindow, reportWindow)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

@@ -93,6 +93,9 @@ func (s *Simulator) enter(c *call, e event, refuse func() *rejection) (known boo
 		s.tallies.changedContent(Event{c.live, e.name, e.customer, e.identifier})
 	}
 	if why != nil {
+		if s.cfg.ReportRequests {
+			why.request = map[string]string{"id": c.id, "idempotency_key": c.request.Header.Get("Idempotency-Key")}
+		}
 		s.rejected.add(s.newID("evt_"), e, c.live, *why, now)
 	}
 	return known

@@ -21,7 +21,8 @@ const (
 type rejection struct {
 	code    string
 	message string
-	meter   string // id; empty for no_meter
+	meter   string            // id; empty for no_meter
+	request map[string]string // names the event, if not by its identifier
 }
 
 // ErrorReport is a thin event notification: it says that there is a report, and
@@ -56,8 +57,8 @@ type reportType struct {
 	Samples []sample `json:"sample_errors"`
 }
 
-// sample's request carries the identifier alone; Stripe's documents also show
-// {id, idempotency_key}.
+// sample's request carries the identifier, or {id, idempotency_key}: see
+// [Config.ReportRequests].
 type sample struct {
 	Message string            `json:"error_message"`
 	Request map[string]string `json:"request"`
@@ -65,11 +66,12 @@ type sample struct {
 
 // rejections holds the reports, oldest first; one is out once its window is over.
 type rejections struct {
+	window  time.Duration
 	mu      sync.Mutex
 	reports []*report
 }
 
-func newRejections() *rejections { return &rejections{} }
+func newRejections(window time.Duration) *rejections { return &rejections{window: window} }
 
 func (s *rejections) add(id string, e event, live bool, why rejection, now time.Time) {
 	s.mu.Lock()
@@ -83,15 +85,17 @@ func (s *rejections) add(id string, e event, live bool, why rejection, now time.
 	}
 	r.types[i].Count++
 	if len(r.types[i].Samples) < maxSamples {
-		r.types[i].Samples = append(r.types[i].Samples, sample{
-			Message: why.message, Request: map[string]string{"identifier": e.identifier},
-		})
+		request := why.request
+		if request == nil {
+			request = map[string]string{"identifier": e.identifier}
+		}
+		r.types[i].Samples = append(r.types[i].Samples, sample{Message: why.message, Request: request})
 	}
 }
 
 // reportFor is the window's open report or a new one under the id given.
 func (s *rejections) reportFor(id string, live bool, why rejection, now time.Time) *report {
-	start := now.UTC().Truncate(reportWindow)
+	start := now.UTC().Truncate(s.window)
 	kind, related := typeErrorReport, &RelatedObject{ID: why.meter, Type: "billing.meter", URL: pathMeters + "/" + why.meter}
 	if why.meter == "" {
 		kind, related = typeNoMeter, nil
@@ -106,7 +110,7 @@ func (s *rejections) reportFor(id string, live bool, why rejection, now time.Tim
 	}
 	r := &report{start: start, ErrorReport: ErrorReport{
 		ID: id, Object: "v2.core.event", Type: kind, Livemode: live,
-		Created: start.Add(reportWindow), RelatedObject: related,
+		Created: start.Add(s.window), RelatedObject: related,
 	}}
 	s.reports = append(s.reports, r)
 	s.reports = s.reports[max(0, len(s.reports)-maxReports):]

@@ -109,7 +109,7 @@ func TestThinEventIsWhatStripeSends(t *testing.T) {
 }
 
 func TestReportsAreBounded(t *testing.T) {
-	r := newRejections()
+	r := newRejections(reportWindow)
 	for i := range maxReports + 10 {
 		r.add(fmt.Sprint(i), event{}, false, rejection{code: "no_meter"}, start.Add(time.Duration(i)*reportWindow))
 	}

@@ -79,7 +79,7 @@ func New(cfg Config) *Simulator {
 		inFlight: newInFlight(),
 		ledger:   newLedger(cfg.Scope, cfg.Memory),
 		meters:   newMeterList(cfg.Meters),
-		rejected: newRejections(),
+		rejected: newRejections(cfg.ReportWindow),
 		sessions: newSessions(),
 		log:      &requestLog{},
 	}

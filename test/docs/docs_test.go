@@ -54,8 +54,13 @@ func same(t *testing.T, what string, documented, existing []string) {
 func TestEveryMetricIsDocumented(t *testing.T) {
 	set := metrics.New(metrics.Labels{
 		Reasons: []string{"x"}, Classes: []string{"x"}, BreakerStates: []string{"x"}, LookupResults: []string{"x"},
+		WebhookResults: []string{"x"},
 	})
 	set.Units("x", "delivered", 1)
+	set.Expiring(map[string]float64{"x": 1})
+	set.StreamBytes.WithLabelValues("x")
+	set.StreamMaxBytes.WithLabelValues("x")
+	set.Ready.WithLabelValues("x")
 	families, err := set.Registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -68,11 +68,12 @@ func TestDeniedCommands(t *testing.T) {
 		{"producer", "dlq list", "", []string{`"$JS.API.STREAM.INFO.USAGE_DLQ"`, operators}},
 		{"producer", "dlq show 1", "", []string{`"$JS.API.STREAM.INFO.USAGE_DLQ"`, operators}},
 		{"producer", "dlq replay 1", "", []string{`"$JS.API.STREAM.INFO.USAGE_DLQ"`, operators}},
-		{"producer", "pause --timeout 10m", "", []string{`"$JS.API.STREAM.INFO.KV_usage_control_durable"`, operators}},
-		{"producer", "resume --timeout 10m", "", []string{`"$JS.API.STREAM.INFO.KV_usage_control_durable"`, operators}},
+		{"producer", "pause --timeout 10m", "", []string{`"$JS.API.STREAM.INFO.USAGE_AUDIT"`, operators}},
+		{"producer", "resume --timeout 10m", "", []string{`"$JS.API.STREAM.INFO.USAGE_AUDIT"`, operators}},
+		{"producer", "audit", "", []string{`"$JS.API.STREAM.INFO.USAGE_AUDIT"`, operators}},
 		{"producer", "accept-restored", "", []string{`"$JS.API.STREAM.INFO.USAGE"`, operators}},
 		{"producer", "provision --mode test", "", []string{`"$JS.API.STREAM.INFO.USAGE"`, "give it the provisioner's permissions"}},
-		{"worker", "pause --timeout 10m", "", []string{`"$KV.usage_control_durable.orders"`, operators}},
+		{"worker", "pause --timeout 10m", "", []string{`"usage.audit.pause"`, operators}},
 		{"worker", "publish --timeout 10m", event1(), []string{`"usage.events.storage.cus_1"`, producers, "nothing was stored"}},
 		{
 			"producer-api-calls", "publish --timeout 10m --event-name storage --customer cus_1 --value 1 --identifier e-1", "",
@@ -145,6 +146,22 @@ func TestDeniedReplay(t *testing.T) {
 	output = w.must("operator", "dlq", "replay", "--all", "--yes")
 	if n := w.nats.stream("USAGE").CachedInfo().State.Msgs; n != 3 || w.letters() != 0 { // the first one is the one that was stored
 		t.Errorf("%d messages and %d letters\n%s", n, w.letters(), output)
+	}
+}
+
+// Whoever may not write to the audit trail changes nothing.
+func TestDeniedRecord(t *testing.T) {
+	w := provisioned(t, 2)
+	w.nats.reload(without("operator", "usage.audit.>"))
+	for _, line := range []string{"dlq replay 1", "dlq discard --all --yes --why x", "dlq edit 1 --yes --set payload.value=7", "pause --timeout 10m", "resume --timeout 10m"} {
+		output, code := w.command("operator", "", strings.Fields(line)...)
+		says(t, line, output, code, 1, `NATS user "operator" may not publish to "usage.audit.`)
+	}
+	if n := w.nats.stream("USAGE").CachedInfo().State.Msgs; n != 0 || w.letters() != 2 {
+		t.Errorf("%d messages and %d letters", n, w.letters())
+	}
+	if output := w.must("operator", "audit"); !strings.Contains(output, "no records match") {
+		t.Errorf("records: %s", output)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -124,7 +125,7 @@ func (l *life) replay() {
 		l.bad("usage.events.storage.cus_1")
 	}
 	l.until("four dead letters", func() bool { return l.letters() == 4 })
-	if output := l.must("operator", "dlq", "list"); strings.Count(output, "undecodable") != 4 {
+	if output := l.must("operator", "dlq", "list"); strings.Count(output, "undecodable") != 4+2 { // twice in the counts
 		l.t.Errorf("dlq list: %s", output)
 	}
 	l.must("operator", "dlq", "list", "--reason", "undecodable,ambiguous", "--event-name", "storage", "-o", "json")
@@ -137,6 +138,38 @@ func (l *life) replay() {
 	l.until("them to die again", func() bool { return l.letters() == 4 && l.settled() })
 	l.must("operator", "dlq", "replay", "--reason", "undecodable", "--yes")
 	l.until("all to die again", func() bool { return l.letters() == 4 && l.settled() })
+	l.byHands()
+}
+
+// byHands is what else an operator does to letters, and the trail that it leaves.
+func (l *life) byHands() {
+	id := l.lastLetter()
+	if output := l.must("operator", "dlq", "list", "--groups"); !strings.Contains(output, "undecodable") {
+		l.t.Errorf("dlq list --groups: %s", output)
+	}
+	kept := l.must("operator", "dlq", "export", "--reason", "undecodable", "--limit", "1")
+	l.must("operator", "dlq", "edit", itoa(id), "--yes", "--set", "event_name=storage", "--set", "identifier=edited",
+		"--set", "payload.stripe_customer_id=cus_1", "--set", "payload.value=1", "--why", "a test")
+	l.events = append(l.events, event(l.t, "storage", "cus_1", "edited"))
+	for _, number := range regexp.MustCompile(`dlq-[^-]+-([0-9]+)-`).FindStringSubmatch(kept)[1:] { // a letter of another message
+		kept = strings.NewReplacer("-"+number+"-", "-7000000-", `"Meterworker-Sequence":["`+number+`"]`, `"Meterworker-Sequence":["7000000"]`).Replace(kept)
+	}
+	for _, want := range []string{"imported 1, already there 0", "imported 0, already there 1"} {
+		if output, code := l.command("operator", kept, "dlq", "import"); code != 0 || !strings.Contains(output, want) {
+			l.t.Errorf("dlq import: exit code %d, %s", code, output)
+		}
+	}
+	l.must("operator", "dlq", "discard", itoa(l.lastLetter()), "--why", "a test")
+	l.must("operator", "dlq", "replay", itoa(id-1), "--wait", "1ms")
+	l.until("it to die again", func() bool { return l.letters() == 3 && l.settled() })
+	if output := l.must("operator", "audit", "--action", "discard"); !strings.Contains(output, "discarded 1") {
+		l.t.Errorf("audit: %s", output)
+	}
+}
+
+// lastLetter is the number of the letter that died last.
+func (l *life) lastLetter() int {
+	return int(l.nats.stream("USAGE_DLQ").CachedInfo().State.LastSeq)
 }
 
 func (l *life) pause() {
@@ -149,8 +182,24 @@ func (l *life) pause() {
 	}
 	l.must("operator", "resume", "-o", "json")
 	l.until("everything to be acked", l.settled)
+	l.look()
 	if output := l.must("operator", "accept-restored"); !strings.Contains(output, "nothing is to be declared") {
 		l.t.Errorf("accept-restored: %s", output)
+	}
+}
+
+// look has the operator see how it goes, and what is wrong.
+func (l *life) look() {
+	l.t.Helper()
+	if output := l.must("operator", "status", "--over", "0s"); !strings.HasPrefix(output, "idle") {
+		l.t.Errorf("status: %s", output)
+	}
+	env := append(l.user("operator"), "STRIPE_API_KEY=sk_test_x", "STRIPE_API_BASE="+l.http.URL)
+	output, _ := l.commandWith(env, "", "doctor") // exit code 1: the simulator lists no meters
+	for _, want := range []string{"may do what an operator does", "the key is taken", "are as the worker wants them", "all 24 partitions have an owner"} {
+		if !strings.Contains(output, want) {
+			l.t.Errorf("doctor does not say %q:\n%s", want, output)
+		}
 	}
 }
 

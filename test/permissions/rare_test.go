@@ -52,6 +52,7 @@ func (l *life) rare() {
 		l.t.Error(err)
 	}
 	l.fence(ctx, store)
+	l.reports(ctx, streams, "evt_1")
 	for _, user := range []string{"worker", "operator"} {
 		l.lastOfEach(ctx, l.nats.connect(user))
 	}
@@ -88,13 +89,38 @@ func (l *life) fence(ctx context.Context, store *journal.JetStream) {
 	}
 }
 
+// reports is what a worker does with a report of Stripe's: store it, take it, look into the past
+// and into the outbox, mark a message, and store what came of it.
+func (l *life) reports(ctx context.Context, streams *outbox.Streams, id string) {
+	l.t.Helper()
+	reports, err := streams.Reports(ctx)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if err := reports.Put(ctx, id, "no_meter_found", []byte("x")); err != nil {
+		l.t.Fatal(err)
+	}
+	report, err := reports.Next()
+	if report == nil || err != nil {
+		l.t.Fatalf("report %v, %v", report, err)
+	}
+	lines := 0
+	read := journal.NewHistory(streams.JetStream()).Read(ctx, journal.AnyPartition, time.Time{}, time.Now().Add(time.Hour), func(journal.Line) bool { lines++; return lines < 10 })
+	_, _, kept := streams.Kept(ctx, 1)
+	_, named := reports.Named(ctx, 1)
+	_, finished := reports.Finished(ctx, id)
+	if err := errors.Join(read, kept, named, finished, report.Alive(), reports.Name(ctx, 1, id), reports.Finish(ctx, id, []byte("{}")), report.Ack()); err != nil || lines == 0 {
+		l.t.Errorf("%d lines, %v", lines, err)
+	}
+}
+
 // byHand has streams as `nats stream add` makes them: with direct gets, and without our
 // stamp, which the provisioner adds.
 func (l *life) byHand() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	js := l.nats.connect(owner)
-	for _, name := range []string{"USAGE", "USAGE_JOURNAL", "USAGE_DLQ"} {
+	for _, name := range []string{"USAGE", "USAGE_JOURNAL", "USAGE_DLQ", "USAGE_AUDIT", "USAGE_REPORTS"} {
 		cfg := l.nats.stream(name).CachedInfo().Config
 		cfg.AllowDirect, cfg.Metadata["mode"] = true, ""
 		if _, err := js.UpdateStream(ctx, cfg); err != nil {
@@ -105,9 +131,11 @@ func (l *life) byHand() {
 	streams := l.open()
 	l.fence(ctx, journal.NewJetStream(streams.JetStream(), func() {}))
 	l.bury(ctx, streams.DeadLetters(), 1_000_002)
+	l.reports(ctx, streams, "evt_2")
 	for _, user := range []string{"worker", "operator"} {
 		l.lastOfEach(ctx, l.nats.connect(user))
 	}
+	l.must("operator", "audit")
 }
 
 // lastOfEach reads the last message of each stream by its sequence, as the comparison

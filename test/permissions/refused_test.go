@@ -35,7 +35,8 @@ func operations() []operation {
 		publishing("an intent", "usage.journal.0.intent", "worker"),
 		publishing("an owner marker", "usage.journal.0.owner", "worker"),
 		publishing("an outcome", "usage.journal.0.done", "worker"),
-		publishing("a dead letter", "usage.dlq.rejected.api_calls", "worker"),
+		publishing("a dead letter", "usage.dlq.rejected.api_calls", "worker", "operator"),
+		publishing("a record of the audit trail", "usage.audit.replay", "operator"),
 		publishing("members", "$KV.usage_control.members", "worker"),
 		publishing("the shared rate", "$KV.usage_control.bucket", "worker"),
 		publishing("another key", "$KV.usage_control.other"),
@@ -57,6 +58,7 @@ func operations() []operation {
 		reading("usage", "usage.events.>"),
 		reading("the journal", "usage.journal.>"),
 		reading("dead letters", "usage.dlq.>"),
+		reading("the audit trail", "usage.audit.>"),
 		reading("control", "$KV.>"),
 		reading("advisories", "$JS.EVENT.>"),
 		reading("the API", "$JS.API.>"),
@@ -74,11 +76,12 @@ func ofStreams() []operation {
 	people := []string{"worker", "operator"}
 	creators := map[string][]string{
 		"USAGE": {"provisioner"}, "USAGE_JOURNAL": {"provisioner", "operator"}, "USAGE_DLQ": {"provisioner", "operator"},
+		"USAGE_AUDIT":      {"provisioner"},
 		"KV_usage_control": {"worker", "provisioner"}, "KV_usage_control_durable": {"provisioner", "operator"},
 	}
-	updaters := map[string][]string{"USAGE": {"provisioner"}, "USAGE_JOURNAL": {"provisioner", "operator"}, "USAGE_DLQ": {"provisioner"}}
+	updaters := map[string][]string{"USAGE": {"provisioner"}, "USAGE_JOURNAL": {"provisioner", "operator"}, "USAGE_DLQ": {"provisioner"}, "USAGE_AUDIT": {"provisioner"}}
 	purgers := map[string][]string{"USAGE": {"worker"}, "USAGE_JOURNAL": {"worker"}}
-	readers := map[string][]string{"USAGE": people, "USAGE_JOURNAL": people, "USAGE_DLQ": people}
+	readers := map[string][]string{"USAGE": people, "USAGE_JOURNAL": people, "USAGE_DLQ": people, "USAGE_AUDIT": {"operator"}}
 	deleters := map[string][]string{"USAGE_DLQ": {"operator"}}
 	direct := map[string][]string{"KV_usage_control": people, "KV_usage_control_durable": people}
 	var all []operation
@@ -123,7 +126,7 @@ func ofConsumers() []operation {
 		publishing("delete a consumer of dead letters", api+"DELETE.USAGE_DLQ.x", "worker", "operator"),
 		publishing("pause a partition's consumer", api+"PAUSE.USAGE.worker-0"),
 		publishing("unpin a partition's consumer", api+"UNPIN.USAGE.worker-0.x"),
-		publishing("look up a partition's consumer", api+"INFO.USAGE.worker-0", "worker", "provisioner"),
+		publishing("look up a partition's consumer", api+"INFO.USAGE.worker-0", "worker", "provisioner", "operator"),
 		publishing("take usage", api+"MSG.NEXT.USAGE.worker-0", "worker"),
 		publishing("read on in the journal", api+"MSG.NEXT.USAGE_JOURNAL.x", "worker"),
 		publishing("read on in the dead letters", api+"MSG.NEXT.USAGE_DLQ.x", "worker", "operator"),
