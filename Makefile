@@ -103,7 +103,7 @@ vet: ## go vet, and nothing that gofmt would change
 
 .PHONY: test
 test: vet test-deploy ## Vet, then run every test
-	$(GO) test $(UNCACHED) $(PACKAGES)
+	$(GO) test $(UNCACHED) -timeout 20m $(PACKAGES)
 
 .PHONY: test-deploy
 test-deploy: ## docker-compose.yml and the manifests, without a server
@@ -114,7 +114,7 @@ test-deploy: ## docker-compose.yml and the manifests, without a server
 
 .PHONY: test-race
 test-race: vet ## Run every test under the race detector
-	$(GO) test -race $(UNCACHED) $(PACKAGES)
+	$(GO) test -race $(UNCACHED) -timeout 40m $(PACKAGES)
 
 .PHONY: lint
 lint: ## Run golangci-lint, the walls between the packages included
