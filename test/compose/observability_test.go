@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/prometheus/prometheus/promql/parser"
 	"go.yaml.in/yaml/v3"
 )
@@ -19,6 +20,7 @@ func TestPrometheusScrapesEveryWorker(t *testing.T) {
 			ScrapeInterval     string `yaml:"scrape_interval"`
 			EvaluationInterval string `yaml:"evaluation_interval"`
 		} `yaml:"global"`
+		RuleFiles     []string `yaml:"rule_files"`
 		ScrapeConfigs []struct {
 			JobName       string `yaml:"job_name"`
 			StaticConfigs []struct {
@@ -30,6 +32,15 @@ func TestPrometheusScrapesEveryWorker(t *testing.T) {
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&config); err != nil {
 		t.Fatal(err)
+	}
+	// The files of rules are where Prometheus looks for them.
+	for _, rules := range config.RuleFiles {
+		if !slices.ContainsFunc(all(t).Services["prometheus"].Volumes, func(m types.ServiceVolumeConfig) bool { return m.Target == rules }) {
+			t.Errorf("%s is not mounted", rules)
+		}
+	}
+	if len(config.RuleFiles) == 0 {
+		t.Error("no alerts")
 	}
 	var targets, want []string
 	for _, scrape := range config.ScrapeConfigs {
