@@ -102,8 +102,8 @@ type HTTPSettings struct {
 // TracingSettings let people look into a running worker. Those of OpenTelemetry have its
 // own names.
 type TracingSettings struct {
-	OTLPEndpoint   *string         `name:"otlp-endpoint" variable:"OTEL_EXPORTER_OTLP_ENDPOINT" presettext:"off" placeholder:"URL" holds:"url" help:"Base URL of an OpenTelemetry collector that takes OTLP over HTTP, for example http://otel-collector:4318; without it nothing is traced."`
-	OTLPHeaders    environmentOnly `kong:"-" name:"otlp-headers" variable:"OTEL_EXPORTER_OTLP_HEADERS" help:"Headers of every request to the collector, name=value with commas between them, from the environment only."`
+	OTLPEndpoint   *string         `name:"otel-exporter-otlp-endpoint" variable:"OTEL_EXPORTER_OTLP_ENDPOINT" presettext:"off" placeholder:"URL" holds:"url" help:"Base URL of an OpenTelemetry collector that takes OTLP over HTTP, for example http://otel-collector:4318; without it nothing is traced."`
+	OTLPHeaders    environmentOnly `kong:"-" name:"otel-exporter-otlp-headers" variable:"OTEL_EXPORTER_OTLP_HEADERS" help:"Headers of every request to the collector, name=value with commas between them, from the environment only."`
 	ServiceName    *string         `name:"otel-service-name" variable:"OTEL_SERVICE_NAME" preset:"meterworker" placeholder:"NAME" help:"Name of the service in traces."`
 	TracesSampler  *string         `name:"otel-traces-sampler" variable:"OTEL_TRACES_SAMPLER" preset:"parentbased_always_on" choices:"parentbased_always_on,parentbased_always_off,parentbased_traceidratio,always_on,always_off,traceidratio" placeholder:"SAMPLER" help:"Which events are traced; parentbased ones do as the producer did and decide only about messages without a traceparent."`
 	TracesShare    *string         `name:"otel-traces-sampler-arg" variable:"OTEL_TRACES_SAMPLER_ARG" preset:"1" placeholder:"SHARE" help:"Share of the traces for the samplers with traceidratio, 0 to 1."`

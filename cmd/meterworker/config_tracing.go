@@ -23,11 +23,11 @@ type tracingConfig struct {
 // starting.
 func (l *loader) tracing(c *Config, env environment) {
 	c.PprofAddr = l.loopback("pprof-addr")
-	c.Tracing.Endpoint = l.collector("otlp-endpoint")
+	c.Tracing.Endpoint = l.collector("otel-exporter-otlp-endpoint")
 	if c.Tracing.Endpoint == nil {
 		return
 	}
-	headers := l.setting("otlp-headers")
+	headers := l.setting("otel-exporter-otlp-headers")
 	c.Tracing.Headers = secret(env[headers.Variable])
 	if _, err := tracing.ParseHeaders(string(c.Tracing.Headers)); err != nil {
 		l.refuse(headers.Name, err.Error(), "set for example api-key=SECRET")

@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -97,12 +99,17 @@ func (p *process) ended() bool {
 // said is how often a text stands in what it printed, in all its lives.
 func (r *record) said(text string) int { return strings.Count(r.String(), text) }
 
+// freeAddress is of a port below those that the system hands out (from 32768 on), so that
+// nobody is given it before the server that it is for, or while that server is down.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(22_000)))
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			return address
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }

@@ -38,7 +38,7 @@ func operations() []operation {
 		publishing("a dead letter", "usage.dlq.rejected.api_calls", "worker", "operator"),
 		publishing("a record of the audit trail", "usage.audit.replay", "operator"),
 		publishing("members", "$KV.usage_control.members", "worker"),
-		publishing("the shared rate", "$KV.usage_control.bucket", "worker"),
+		publishing("the shared rate", "$KV.usage_control.bucket", "worker", "operator"), // doctor asks Stripe with a permit
 		publishing("another key", "$KV.usage_control.other"),
 		publishing("orders", "$KV.usage_control_durable.orders", "operator"),
 		publishing("marks and declarations", "$KV.usage_control_durable.continuity", "worker", "operator"),
