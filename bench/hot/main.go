@@ -100,21 +100,14 @@ func (b *bench) publish(ctx context.Context) error {
 		if rand.Float64() < b.share {
 			customer = hot
 		}
-		event, err := usage.New(usage.Params{
-			EventName: "api_calls", Customer: customer, Identifier: fmt.Sprint("hot-", i), Value: 1, Timestamp: time.Now(),
+		identifier := fmt.Sprint("hot-", i)
+		future, err := stage.Publish(js, usage.Params{
+			EventName: "api_calls", Customer: customer, Identifier: identifier, Value: 1, Timestamp: time.Now(),
 		})
 		if err != nil {
 			return err
 		}
-		body, err := event.MarshalJSON()
-		if err != nil {
-			return err
-		}
-		future, err := js.PublishAsync(event.Subject(), body, jetstream.WithStallWait(time.Minute))
-		if err != nil {
-			return err
-		}
-		all.Go(func() { b.await(event.Identifier(), future) })
+		all.Go(func() { b.await(identifier, future) })
 	}
 	all.Wait()
 	return b.failed

@@ -21,8 +21,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/meterworker/meterworker/bench/internal/stage"
 	"github.com/meterworker/meterworker/internal/simulator"
 	"github.com/meterworker/meterworker/usage"
@@ -150,18 +148,10 @@ func (b *bench) publish() error {
 		return err
 	}
 	for i := range b.rate * (b.seconds + max(10, b.seconds/2)) {
-		event, err := usage.New(usage.Params{
+		if _, err := stage.Publish(js, usage.Params{
 			EventName: fmt.Sprintf("meter_%d", i%3), Customer: fmt.Sprintf("cus_%d", i%b.customers),
 			Identifier: fmt.Sprintf("bench-%d", i), Value: 1, Timestamp: time.Now(),
-		})
-		if err != nil {
-			return err
-		}
-		body, err := event.MarshalJSON()
-		if err != nil {
-			return err
-		}
-		if _, err := js.PublishAsync(event.Subject(), body, jetstream.WithStallWait(time.Minute)); err != nil {
+		}); err != nil {
 			return err
 		}
 	}

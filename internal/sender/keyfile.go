@@ -2,17 +2,15 @@ package sender
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"github.com/meterworker/meterworker/internal/secretfile"
 )
 
 const (
-	maxKeyFile          = 4 << 10 // bytes
+	maxKeyFile          = secretfile.MaxBytes
 	defaultPollInterval = time.Second
 )
 
@@ -126,11 +124,8 @@ func (k *KeyFile) read() (Key, error) {
 }
 
 func readKey(path string) (Key, error) {
-	content, err := readSmall(path)
+	content, err := secretfile.Read(path, "key")
 	if err != nil {
-		if detail, ok := errors.AsType[*os.PathError](err); ok {
-			err = detail.Err
-		}
 		return Key{}, fmt.Errorf("key file %s: %w", path, err)
 	}
 	key, err := ParseKey(string(content))
@@ -138,26 +133,4 @@ func readKey(path string) (Key, error) {
 		return Key{}, fmt.Errorf("key file %s: %w", path, err)
 	}
 	return key, nil
-}
-
-// readSmall reads a regular file. Opening a pipe for reading waits for a writer
-// unless it is told not to.
-func readSmall(path string) ([]byte, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("not a regular file (%v)", info.Mode().Type())
-	}
-	content, err := io.ReadAll(io.LimitReader(file, maxKeyFile+1))
-	if err == nil && len(content) > maxKeyFile {
-		err = errors.New("more than 4 KiB: this is no key")
-	}
-	return content, err
 }

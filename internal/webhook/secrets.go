@@ -4,18 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"regexp"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"github.com/meterworker/meterworker/internal/secretfile"
 )
 
 const (
-	maxSecretFile  = 4 << 10 // bytes
-	maxSecrets     = 4       // a rotation needs two
+	maxSecrets     = 4 // a rotation needs two
 	secretInterval = time.Second
 )
 
@@ -93,37 +91,12 @@ func (f *SecretFile) Run(ctx context.Context, changed func(), failed func(error)
 }
 
 func readSecrets(path string) ([]string, error) {
-	content, err := readSmall(path)
+	content, err := secretfile.Read(path, "signing secret")
 	if err == nil {
 		var secrets []string
 		if secrets, err = ParseSecrets(string(content)); err == nil {
 			return secrets, nil
 		}
 	}
-	if detail, ok := errors.AsType[*os.PathError](err); ok {
-		err = detail.Err
-	}
 	return nil, fmt.Errorf("webhook secret file %s: %w", path, err)
-}
-
-// readSmall reads a regular file. Opening a pipe for reading waits for a writer unless it
-// is told not to.
-func readSmall(path string) ([]byte, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("not a regular file (%v)", info.Mode().Type())
-	}
-	content, err := io.ReadAll(io.LimitReader(file, maxSecretFile+1))
-	if err == nil && len(content) > maxSecretFile {
-		err = errors.New("more than 4 KiB: this is no signing secret")
-	}
-	return content, err
 }

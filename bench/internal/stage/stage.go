@@ -25,6 +25,7 @@ import (
 
 	"github.com/meterworker/meterworker/internal/embedded"
 	"github.com/meterworker/meterworker/internal/simulator"
+	"github.com/meterworker/meterworker/usage"
 )
 
 // Config is what the benchmark varies.
@@ -97,6 +98,19 @@ func (s *Stage) JetStream() (jetstream.JetStream, error) {
 	}
 	s.ends = append(s.ends, conn.Close)
 	return jetstream.New(conn)
+}
+
+// Publish stores a usage event, without waiting for the acknowledgement.
+func Publish(js jetstream.JetStream, p usage.Params) (jetstream.PubAckFuture, error) {
+	event, err := usage.New(p)
+	if err != nil {
+		return nil, err
+	}
+	body, err := event.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	return js.PublishAsync(event.Subject(), body, jetstream.WithStallWait(time.Minute))
 }
 
 // StartWorker starts one more worker and waits until it is ready.
