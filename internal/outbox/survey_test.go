@@ -30,6 +30,8 @@ func TestSurveyCountsWhatWaits(t *testing.T) {
 	for _, customer := range []string{"b", "c", "d", "e"} {
 		w.publish(t, "usage.events.api_calls."+customer, "{}")
 	}
+	// A consumer counts what was stored a moment after the publisher's acknowledgement.
+	eventually(t, "the consumers to count six", func() bool { return survey(t, s).Waiting.Ready == 6 })
 	v := survey(t, s)
 	if v.Waiting.Ready != 6 || v.Waiting.Unacked != 0 || v.Waiting.Oldest.After(stored.State.LastTime) || v.Stored != 6 || v.Partitions != 3 || v.Mode != "test" {
 		t.Errorf("six wait: %+v", v)
