@@ -89,10 +89,16 @@ alerts: ## Alerts and dashboard: promtool's unit tests, runbook, metrics (Debian
 fmt: ## Format the code and sort its imports
 	$(TOOL) golangci-lint fmt
 
+# The alerts in the form that the Prometheus operator takes.
+define PROMETHEUS_RULE
+{ sed '/^spec:/q' deploy/k8s/components/podmonitor/prometheusrule.yaml; sed -n '/^groups:/,$$p' deploy/prometheus/alerts.yaml | sed 's/./  &/'; }
+endef
+
 .PHONY: docs
 docs: ## Write the generated pages again
 	$(GO) run ./cmd/meterworker config docs > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
+	$(PROMETHEUS_RULE) > deploy/k8s/components/podmonitor/prometheusrule.yaml
 
 .PHONY: vet
 vet: ## go vet, and nothing that gofmt would change
@@ -187,6 +193,7 @@ demo: ## Run the whole worker against the simulator for half a minute
 .PHONY: verify
 verify: ## Check that generated pages and module files are up to date
 	diff -u docs/configuration.md <($(GO) run ./cmd/meterworker config docs)
+	diff -u deploy/k8s/components/podmonitor/prometheusrule.yaml <($(PROMETHEUS_RULE))
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	$(GO) mod verify -modfile=tools.mod

@@ -55,6 +55,9 @@ func (l *loader) config(env environment, need keyNeed, terminal bool) Config {
 	l.streams(&c)
 	l.ledger(&c)
 	l.http(&c, env)
+	if need != keyIgnored {
+		l.webhookSecrets(c, env)
+	}
 	l.tracing(&c, env)
 	l.logging(&c, terminal)
 	return c
