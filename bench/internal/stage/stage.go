@@ -90,6 +90,9 @@ func (s *Stage) Close() error {
 	return errors.Join(err, os.RemoveAll(s.dir))
 }
 
+// Store is the folder in which the server keeps its streams.
+func (s *Stage) Store() string { return filepath.Join(s.dir, "nats") }
+
 // JetStream connects to the server.
 func (s *Stage) JetStream() (jetstream.JetStream, error) {
 	conn, err := nats.Connect(s.nats.ClientURL())
