@@ -178,13 +178,21 @@ cluster: ## Three servers and three workers as processes: leader changes, kill -
 	$(GO) test $(UNCACHED) -v -timeout $(CLUSTER_TIMEOUT) -tags chaos ./test/cluster -run '^Test(ClusterAtLength|TheRightCopyComesBack)$$' \
 		-rounds $(ROUNDS) -evidence '$(EVIDENCE)'
 
+# Of the benchmarks: turns of each program, and length of what is measured by time. A comma is a blank.
+BENCH_ROUNDS  ?= 1
+BENCH_SECONDS ?= 20
+BENCHES := cost,-rounds,$(BENCH_ROUNDS) latency,-rounds,$(BENCH_ROUNDS) throughput,-rounds,$(BENCH_ROUNDS) \
+	limit,-seconds,$(BENCH_SECONDS) limit,-seconds,$(BENCH_SECONDS),-replicas,3 hot,-seconds,$(BENCH_SECONDS)
+
 .PHONY: bench
-bench: ## Benchmarks: the hot path (parse, fingerprint, look-up), the use of the rate limit, a hot customer
-	$(GO) test -run '^$$' -bench . -benchmem ./usage ./internal/journal
-	$(GO) run ./bench/limit -seconds 60
-	$(GO) run ./bench/limit -seconds 60 -replicas 3
-	$(GO) run ./bench/limit -seconds 60 -replicas 1,5,2
-	$(GO) run ./bench/hot -seconds 60
+bench: ## Benchmarks in short: the hot path, then processes, with one table at the end; BENCH_ROUNDS (1), BENCH_SECONDS (20)
+	$(GO) test -run '^$$' -bench . -benchmem ./usage ./internal/journal ./internal/sender
+	@results="$$(mktemp)"; trap 'rm -f "$$results"' EXIT; \
+	for bench in $(BENCHES); do \
+		echo "== $${bench//,/ }" | tee -a "$$results"; \
+		$(GO) run ./bench/$${bench//,/ } | tee -a "$$results"; \
+	done; \
+	echo; echo "Results"; grep -E '^==| ÷ | − |requests/s' "$$results"
 
 .PHONY: demo
 demo: ## Run the whole worker against the simulator for half a minute

@@ -13,7 +13,8 @@
 // A sequence is a message's number in the outbox. A key is a 64-bit hash of
 // (event name, customer, identifier). A fingerprint is a 32-bit hash of the
 // content as published. An entry is small, so many are packed into one message
-// (group commit: what piled up while the last write was under way).
+// (group commit: what piled up while the last write was under way, and what came while
+// an entry had patience: see [Entry]).
 //
 // # The fence
 //

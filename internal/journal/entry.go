@@ -41,6 +41,10 @@ type Entry struct {
 	State       State
 	T0          time.Time // Unknown only: server time, millisecond precision
 	Letter      []byte    // Dying only: the letter's headers, opaque here
+
+	// Patience is how long the entry may wait for others to share a message with; it is
+	// not stored. A patient entry goes with an impatient one of its kind.
+	Patience time.Duration
 }
 
 // formatVersion is the first byte of every packed message. A reader that meets

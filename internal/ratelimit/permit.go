@@ -96,6 +96,13 @@ func (b *Bucket) forget(p *Permit) {
 	signal(b.spent)
 }
 
+// mostUnspent is what maxUnspent is of 1,000/s: 5 ms of the pace. A server that allows a
+// higher rate has a bucket to go with it, and five requests between permit and wire
+// were all that a busy machine got through, whatever the rate.
+func (b *Bucket) mostUnspent() int {
+	return max(maxUnspent, int(float64(b.limiter.Limit())*maxUnspent/1000))
+}
+
 // expire drops the unspent permits that are too old; it returns 0 when there is
 // room, else the time until the next one expires.
 func (b *Bucket) expire(now time.Time) time.Duration {
@@ -104,7 +111,7 @@ func (b *Bucket) expire(now time.Time) time.Duration {
 	for len(b.unspent) > 0 && now.After(b.unspent[0].until) && !faultpoint.Seeded(faultpoint.PermitsNeverExpire) {
 		b.unspent = b.unspent[1:]
 	}
-	if len(b.unspent) < maxUnspent {
+	if len(b.unspent) < b.mostUnspent() {
 		return 0
 	}
 	return b.unspent[0].until.Sub(now) + time.Nanosecond
