@@ -81,7 +81,7 @@ func ofStreams() []operation {
 	}
 	updaters := map[string][]string{"USAGE": {"provisioner"}, "USAGE_JOURNAL": {"provisioner", "operator"}, "USAGE_DLQ": {"provisioner"}, "USAGE_AUDIT": {"provisioner"}, "USAGE_REPORTS": {"provisioner"}}
 	purgers := map[string][]string{"USAGE": {"worker"}, "USAGE_JOURNAL": {"worker"}}
-	readers := map[string][]string{"USAGE": people, "USAGE_JOURNAL": people, "USAGE_DLQ": people, "USAGE_AUDIT": {"operator"}, "USAGE_REPORTS": {"worker"}}
+	readers := map[string][]string{"USAGE": people, "USAGE_JOURNAL": people, "USAGE_DLQ": people, "USAGE_AUDIT": {"operator"}, "USAGE_REPORTS": people}
 	deleters := map[string][]string{"USAGE_DLQ": {"operator"}}
 	direct := map[string][]string{"KV_usage_control": people, "KV_usage_control_durable": people, "USAGE_REPORTS": {"worker"}} // by subject only
 	var all []operation
@@ -121,6 +121,10 @@ func ofConsumers() []operation {
 		publishing("a consumer of some dead letters", api+"CREATE.USAGE_DLQ.x.usage.dlq.>", "worker"),
 		publishing("a consumer of all dead letters", api+"CREATE.USAGE_DLQ.x", "operator"),
 		publishing("a consumer of orders", api+"CREATE.KV_usage_control_durable.x.$KV.usage_control_durable.>"),
+		publishing("a reader of the past", api+"CREATE.USAGE.reconcile.usage.part.*.*.*.*", "provisioner", "operator"),
+		publishing("a reader of the journal's past", api+"CREATE.USAGE_JOURNAL.reconcile.usage.journal.*.*", "worker", "operator"),
+		publishing("read on in the past", api+"MSG.NEXT.USAGE.reconcile", "worker", "operator"),
+		publishing("another's reader of the past", api+"CREATE.USAGE.worker-0.usage.part.*.*.*.*", "provisioner"),
 		publishing("delete a partition's consumer", api+"DELETE.USAGE.worker-0"),
 		publishing("delete a consumer of the journal", api+"DELETE.USAGE_JOURNAL.x", "worker"),
 		publishing("delete a consumer of dead letters", api+"DELETE.USAGE_DLQ.x", "worker", "operator"),
