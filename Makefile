@@ -85,6 +85,10 @@ alerts: ## Alerts and dashboard: promtool's unit tests, runbook, metrics (Debian
 	promtool test rules deploy/prometheus/alerts_test.yaml
 	cd test/alerts && $(LINT) ./... && $(GO) vet ./... && $(GO) test $(UNCACHED) -timeout 10m ./...
 
+.PHONY: browser
+browser: ## The console in a real browser (Debian's chromium); screenshots in EVIDENCE
+	cd test/browser && $(LINT) ./... && $(GO) vet ./... && $(GO) test $(UNCACHED) -timeout 10m ./... -evidence '$(EVIDENCE)'
+
 .PHONY: fmt
 fmt: ## Format the code and sort its imports
 	$(TOOL) golangci-lint fmt
@@ -99,6 +103,22 @@ docs: ## Write the generated pages again
 	$(GO) run ./cmd/meterworker config docs > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
 	$(PROMETHEUS_RULE) > deploy/k8s/components/podmonitor/prometheusrule.yaml
+
+ASSETS := internal/console/web/assets
+STATIC := internal/console/web/static
+
+.PHONY: assets
+assets: ## Take htmx, uPlot and Pico into the console again, as package-lock.json has them (npm)
+	@tmp="$$(mktemp -d)"; trap 'rm -rf "$$tmp"' EXIT; \
+	cp $(ASSETS)/package.json $(ASSETS)/package-lock.json $(ASSETS)/.npmrc "$$tmp"; \
+	(cd "$$tmp" && npm ci --ignore-scripts --no-audit --no-fund); \
+	node $(ASSETS)/copy.mjs "$$tmp/node_modules" '$(STATIC)'
+
+.PHONY: assets-check
+assets-check: ## Check that the console's copies are what `make assets` would write (npm)
+	@tmp="$$(mktemp -d)"; trap 'rm -rf "$$tmp"' EXIT; \
+	$(MAKE) --no-print-directory assets STATIC="$$tmp"; \
+	for file in $$(cd "$$tmp" && find . -type f); do cmp "$$tmp/$$file" "$(STATIC)/$$file"; done
 
 .PHONY: vet
 vet: ## go vet, and nothing that gofmt would change
@@ -205,4 +225,4 @@ verify: ## Check that generated pages and module files are up to date
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	$(GO) mod verify -modfile=tools.mod
-	@for module in $(MODULES) test/alerts; do (cd "$$module" && $(GO) mod verify && $(GO) mod tidy -diff); done
+	@for module in $(MODULES) test/alerts test/browser; do (cd "$$module" && $(GO) mod verify && $(GO) mod tidy -diff); done

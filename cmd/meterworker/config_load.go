@@ -145,7 +145,7 @@ func (l *loader) ledger(c *Config) {
 
 func (l *loader) http(c *Config, env environment) {
 	c.AdminAddr = l.address("admin-addr")
-	c.AdminTokenFile = l.file("admin-token-file")
+	l.console(c)
 	c.WebhookAddr = l.address("webhook-addr")
 	c.WebhookSecretFile = l.file("stripe-webhook-secret-file")
 	c.WebhookSecret = secret(env[l.setting("stripe-webhook-secret").Variable])
