@@ -76,7 +76,7 @@ func ofStreams() []operation {
 	people := []string{"worker", "operator"}
 	creators := map[string][]string{
 		"USAGE": {"provisioner"}, "USAGE_JOURNAL": {"provisioner", "operator"}, "USAGE_DLQ": {"provisioner", "operator"},
-		"USAGE_AUDIT":      {"provisioner"}, "USAGE_REPORTS": {"provisioner"},
+		"USAGE_AUDIT": {"provisioner"}, "USAGE_REPORTS": {"provisioner"},
 		"KV_usage_control": {"worker", "provisioner"}, "KV_usage_control_durable": {"provisioner", "operator"},
 	}
 	updaters := map[string][]string{"USAGE": {"provisioner"}, "USAGE_JOURNAL": {"provisioner", "operator"}, "USAGE_DLQ": {"provisioner"}, "USAGE_AUDIT": {"provisioner"}, "USAGE_REPORTS": {"provisioner"}}
