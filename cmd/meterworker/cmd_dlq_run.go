@@ -163,7 +163,9 @@ func (r *letterRun) flush(ctx context.Context) error {
 		return err
 	}
 	err := r.work(ctx, part)
-	return errors.Join(err, r.record.Result(ctx, outcomeOf(part)))
+	result := outcomeOf(part)
+	result.Note = stoppedBy(ctx)
+	return errors.Join(err, r.record.Result(ctx, result))
 }
 
 // intent names the letters that will be touched.

@@ -16,13 +16,13 @@ type ReconcileCmd struct {
 	ActorSettings
 	Since     *string        `placeholder:"TIME" help:"First hour: RFC 3339, or how long ago, such as 6h or 2d (default 24h before the end)." group:"Period:"`
 	Until     *string        `placeholder:"TIME" help:"Behind the last hour, in the same forms (default the last full hour that is over for as long as --settle)." group:"Period:"`
-	EventName *string        `placeholder:"NAME" help:"This meter only." group:"Filter:"`
-	Customer  *string        `placeholder:"ID" help:"This customer only, also where nothing was delivered to it." group:"Filter:"`
-	Settle    time.Duration  `default:"15m" placeholder:"DURATION" help:"How long Stripe's sums may take to take a delivery in: nothing younger is called a difference."`
+	EventName *string        `placeholder:"NAME" help:"This meter only. Settles nothing." group:"Filter:"`
+	Customer  *string        `placeholder:"ID" help:"This customer only, also where nothing was delivered to it. Settles nothing." group:"Filter:"`
+	Settle    time.Duration  `default:"15m" placeholder:"DURATION" help:"How long Stripe's sums may take to take a delivery in: nothing younger is called a difference; with --apply at least 5m."`
 	Wait      *time.Duration `placeholder:"DURATION" help:"How long to wait for sums that are still moving, after the second look (default 2 x settle)."`
-	LookEvery time.Duration  `default:"30s" placeholder:"DURATION" help:"Time between two looks at what differs."`
-	ReadRate  float64        `default:"25" placeholder:"N" help:"At most so many requests to Stripe a second; each also takes a permit out of the account's rate."`
-	Apply     bool           `help:"Do what the sums prove about ambiguous dead letters: discard what was counted, replay what was not."`
+	LookEvery time.Duration  `default:"30s" placeholder:"DURATION" help:"Time between two looks at what differs; with --apply at least 10s."`
+	ReadRate  float64        `default:"25" placeholder:"N" help:"At most so many requests to Stripe a second, from 0.1 to 1000; each also takes a permit out of the account's rate."`
+	Apply     bool           `help:"Do what the sums prove about ambiguous dead letters: discard what was counted, replay what was not. Needs everything of the period: goes without --event-name and --customer."`
 	Yes       bool           `short:"y" help:"Do not ask before applying."`
 	Why       string         `placeholder:"TEXT" help:"The reason, kept in the audit trail; required with --apply."`
 	Output    string         `short:"o" enum:"text,json" default:"text" placeholder:"FORMAT" help:"text, or json, one object a line."`
@@ -33,7 +33,7 @@ func (*ReconcileCmd) Help() string {
 	return "Give it the worker's settings. It adds up what was delivered by meter, customer and hour of the events' timestamps, out of the outbox's retained past, " +
 		"and compares it with Stripe's event summaries. What differs is looked at again until both sides have come to rest, and named with what can explain it: " +
 		"dead letters, rejections, events in flight, other senders. Customers that nothing was delivered to are not looked at, unless named by --customer. " +
-		"Changes nothing without --apply. Exit code 0 if there is no difference, 1 if there is one or the comparison is not complete.\n\nExamples:\n\n" +
+		"Changes nothing without --apply. Exit code 0 if there is no difference, 1 if there is one or the comparison is not complete: sums that move or cannot be compared, messages that are missing.\n\nExamples:\n\n" +
 		"  meterworker reconcile\n" +
 		"  meterworker reconcile --since 2026-11-01T00:00:00Z --until 2026-11-02T00:00:00Z -o json\n" +
 		"  meterworker reconcile --since 2d --apply --why \"monthly close\""
@@ -49,6 +49,11 @@ func (c *ReconcileCmd) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return &usageError{err}
 	}
+	return c.compare(ctx, p, cfg, period)
+}
+
+// compare does it for settings and a period that are in order.
+func (c *ReconcileCmd) compare(ctx context.Context, p *process, cfg Config, period reconcile.Period) error {
 	return withClient(ctx, p, c, roleOperator, func(ctx context.Context, conn *client) error {
 		run, work, err := c.prepare(ctx, p, conn, cfg, period)
 		if err != nil {
@@ -74,7 +79,7 @@ func (c *ReconcileCmd) Run(ctx context.Context, p *process) error {
 
 // differing is the exit code of a comparison.
 func differing(r reconcile.Report) error {
-	if r.Trimmed > 0 || r.Count(reconcile.Less)+r.Count(reconcile.More)+r.Count(reconcile.Unsettled) > 0 {
+	if !r.Complete() || len(r.Differences) > r.Count(reconcile.Sent) {
 		return &silentError{exitFailed}
 	}
 	return nil
@@ -84,8 +89,14 @@ const (
 	defaultPeriod  = 24 * time.Hour
 	longestSettle  = 24 * time.Hour
 	longestWait    = 7 * 24 * time.Hour
+	leastReadRate  = 0.1
 	mostReadRate   = 1000
 	shortestLookup = time.Millisecond
+
+	// Stripe says of its sums that they come late, and not how late: what is done on their word
+	// waits for longer than what is shown.
+	leastSettleToApply = 5 * time.Minute
+	leastLookToApply   = 10 * time.Second
 )
 
 // check refuses what cannot be compared.
@@ -97,20 +108,33 @@ func (c *ReconcileCmd) check(p *process, cfg Config, now time.Time) (reconcile.P
 		return reconcile.Period{}, fmt.Errorf("--wait=%s is not from 0s to %s", *c.Wait, longestWait)
 	case c.LookEvery < shortestLookup || c.LookEvery > longestSettle:
 		return reconcile.Period{}, fmt.Errorf("--look-every=%s is not from %s to %s", c.LookEvery, shortestLookup, longestSettle)
-	case !(c.ReadRate > 0 && c.ReadRate <= mostReadRate):
-		return reconcile.Period{}, fmt.Errorf("--read-rate=%v is not above 0 and up to %d", c.ReadRate, mostReadRate)
+	case !(c.ReadRate >= leastReadRate && c.ReadRate <= mostReadRate):
+		return reconcile.Period{}, fmt.Errorf("--read-rate=%v is not from %v to %d", c.ReadRate, leastReadRate, mostReadRate)
 	case c.EventName != nil && *c.EventName == "":
 		return reconcile.Period{}, errors.New("--event-name is empty; give a value, or leave it out")
 	case c.Customer != nil && *c.Customer == "":
 		return reconcile.Period{}, errors.New("--customer is empty; give a value, or leave it out")
-	case c.Apply && !c.Yes && !canAsk(p):
-		return reconcile.Period{}, errors.New("there is no terminal to ask on; give --yes, or leave --apply out to look first")
 	case c.Apply:
-		if err := whyMissing(c.Why, "the record of what was settled"); err != nil {
+		if err := c.checkApply(p); err != nil {
 			return reconcile.Period{}, err
 		}
 	}
 	return c.period(cfg, now)
+}
+
+// checkApply refuses what is not enough to settle by.
+func (c *ReconcileCmd) checkApply(p *process) error {
+	switch {
+	case c.EventName != nil || c.Customer != nil:
+		return errors.New("--apply needs everything that the outbox keeps of the period; leave --event-name and --customer out")
+	case c.Settle < leastSettleToApply:
+		return fmt.Errorf("--settle=%s is too short to settle by; with --apply give %s or more", c.Settle, leastSettleToApply)
+	case c.LookEvery < leastLookToApply:
+		return fmt.Errorf("--look-every=%s is too short to settle by; with --apply give %s or more", c.LookEvery, leastLookToApply)
+	case !c.Yes && !canAsk(p):
+		return errors.New("there is no terminal to ask on; give --yes, or leave --apply out to look first")
+	}
+	return whyMissing(c.Why, "the record of what was settled")
 }
 
 // period is that of whole hours, of which the outbox still has the messages.

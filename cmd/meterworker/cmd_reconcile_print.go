@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,6 +69,7 @@ type summaryObject struct {
 	NotComparable int      `json:"not_comparable"`
 	NotRead       []string `json:"not_read"`
 	Missing       int64    `json:"missing_messages"`
+	OpenReports   int      `json:"open_reports"`
 	Requests      int      `json:"requests"`
 	Webhooks      bool     `json:"webhooks"`
 }
@@ -120,7 +122,7 @@ func newSummaryObject(r reconcile.Report, received bool) summaryObject {
 		Type: lineSummary, Since: rfc3339(r.Period.Since), Until: rfc3339(r.Period.Until), Events: r.Events, Waiting: r.Waiting,
 		Customers: r.Customers, Cells: r.Cells, Equal: r.Equal, Less: r.Count(reconcile.Less), More: r.Count(reconcile.More),
 		InFlight: r.Count(reconcile.Sent), Unsettled: r.Count(reconcile.Unsettled), NotComparable: r.Count(reconcile.NotComparable),
-		NotRead: append([]string{}, r.NotRead...), Missing: r.Trimmed, Requests: r.Reads, Webhooks: received,
+		NotRead: append([]string{}, slices.Sorted(maps.Keys(r.NotRead))...), Missing: r.Trimmed, OpenReports: r.OpenReports, Requests: r.Reads, Webhooks: received,
 	}
 }
 
@@ -212,11 +214,14 @@ func printSummary(w io.Writer, r reconcile.Report, received bool) error {
 	if r.Waiting > 0 {
 		fmt.Fprintf(&b, "not yet delivered: at most %d events of the period\n", r.Waiting)
 	}
-	for _, name := range slices.Sorted(slices.Values(r.NotRead)) {
-		fmt.Fprintf(&b, "not compared: %s, whose meter takes the last value of a window\n", cell(name, 128))
+	for _, name := range slices.Sorted(maps.Keys(r.NotRead)) {
+		fmt.Fprintf(&b, "not compared: %s, %s\n", cell(name, 128), r.NotRead[name])
 	}
 	if r.Trimmed > 0 {
-		fmt.Fprintf(&b, "not complete: %d delivered messages are not in the outbox any more; begin later\n", r.Trimmed)
+		fmt.Fprintf(&b, "not complete, and nothing settled: %d messages are not in the outbox any more; begin later\n", r.Trimmed)
+	}
+	if r.OpenReports > 0 {
+		fmt.Fprintf(&b, "nothing settled: %d of Stripe's reports of rejections are not worked off yet\n", r.OpenReports)
 	}
 	if !received {
 		b.WriteString("no webhooks are received here, so rejections by Stripe are not named: see docs/webhooks.md\n")

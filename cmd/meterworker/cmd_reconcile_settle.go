@@ -54,9 +54,13 @@ func (c *ReconcileCmd) settle(ctx context.Context, p *process, conn *client, wor
 			return err
 		}
 	}
+	judge, err := unlessEdited(ctx, conn, func(l replay.Letter) replay.Result { return replay.Check(l, forgiven(), time.Now()) })
+	if err != nil {
+		return err
+	}
 	failed := false
 	for _, s := range r.Settlements {
-		result, err := c.apply(ctx, p, conn, work.letters, s)
+		result, err := c.apply(ctx, p, conn, work.letters, s, judge)
 		if err != nil {
 			return err
 		}
@@ -71,8 +75,9 @@ func (c *ReconcileCmd) settle(ctx context.Context, p *process, conn *client, wor
 	return nil
 }
 
-// apply does what one settlement proves, between its two records.
-func (c *ReconcileCmd) apply(ctx context.Context, p *process, conn *client, letters *replay.Letters, s reconcile.Settlement) (replay.Result, error) {
+// apply does what one settlement proves, between its two records. What judge refuses to replay stays:
+// an edit that may be stored already would count beside it.
+func (c *ReconcileCmd) apply(ctx context.Context, p *process, conn *client, letters *replay.Letters, s reconcile.Settlement, judge func(replay.Letter) replay.Result) (replay.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return replay.Result{}, interruptedQuietly(ctx, err)
 	}
@@ -84,6 +89,10 @@ func (c *ReconcileCmd) apply(ctx context.Context, p *process, conn *client, lett
 		return replay.Result{}, err
 	case letter.Sequence != s.Letter.Sequence || letter.Identifier != s.Letter.Identifier:
 		return replay.Result{ID: s.Letter.Letter, Outcome: replay.Failed, Detail: "the dead letter is another one now; look at it again"}, nil
+	case !s.Counted:
+		if result := judge(letter); result.Outcome != replay.Possible {
+			return result, nil
+		}
 	}
 	action := audit.Replay
 	if s.Counted {
@@ -105,11 +114,14 @@ func (c *ReconcileCmd) apply(ctx context.Context, p *process, conn *client, lett
 	return result, run.Result(ctx, audit.Record{Counts: map[string]int{string(result.Outcome): 1}, Letters: []audit.Letter{named}, Note: evidence(s)})
 }
 
+// forgiven is what a replay is allowed that the sums have shown to be the first to count.
+func forgiven() replay.Permission { return replay.Permission{AcceptDoubleBilling: true} }
+
 // carryOut discards what was counted. What was not counted goes out again under its own
 // identifier, which the sums show to be free: the earlier attempts are forgiven.
 func carryOut(ctx context.Context, letters *replay.Letters, s reconcile.Settlement) replay.Result {
 	if !s.Counted {
-		return letters.Replay(ctx, s.Letter.Letter, replay.Permission{AcceptDoubleBilling: true}, time.Now())
+		return letters.Replay(ctx, s.Letter.Letter, forgiven(), time.Now())
 	}
 	result := letters.Discard(ctx, s.Letter.Letter)
 	if result.Outcome == replay.Discarded {

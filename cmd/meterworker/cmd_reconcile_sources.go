@@ -45,11 +45,6 @@ func (c *ReconcileCmd) prepare(ctx context.Context, p *process, conn *client, cf
 	if err != nil {
 		return nil, nil, err
 	}
-	unnamed, received, err := unnamedSince(ctx, streams, from)
-	if err != nil {
-		return nil, nil, err
-	}
-	work.received = received
 	questions, closing, err := c.questions(ctx, conn, cfg)
 	if err != nil {
 		return nil, nil, err
@@ -60,7 +55,11 @@ func (c *ReconcileCmd) prepare(ctx context.Context, p *process, conn *client, cf
 			Outbox: retained{streams}, History: journal.NewHistory(conn.js).As("reconcile"), Epoch: streams.Epoch(), Period: period,
 			EventName: text(c.EventName), Customer: text(c.Customer), Settle: c.Settle, Declared: declared,
 		},
-		Stripe: questions, Letters: graveyard{work.letters}, Unnamed: unnamed, LookEvery: c.LookEvery, Wait: 2 * c.Settle,
+		Stripe: questions, Letters: graveyard{work.letters}, LookEvery: c.LookEvery, Wait: 2 * c.Settle,
+		Reports: func(ctx context.Context) (reports reconcile.Reports, err error) {
+			reports, work.received, err = reportsSince(ctx, streams, from)
+			return reports, err
+		},
 		Progress: func(step string, done, all int) {
 			work.progress.show(func() string {
 				if all == 0 {
@@ -149,10 +148,12 @@ func declaredSince(ctx context.Context, conn *client, streams *outbox.Streams, f
 	return d, err
 }
 
-// unnamedSince counts, by event name, the rejections that Stripe reported and nobody could name.
-func unnamedSince(ctx context.Context, streams *outbox.Streams, from time.Time) (unnamed map[string]int, received bool, err error) {
-	unnamed = map[string]int{}
-	received, err = streams.Finished(ctx, from, func(data []byte) error {
+// reportsSince counts, by event name, the rejections that Stripe reported and nobody could name,
+// and the reports that nobody has looked at.
+func reportsSince(ctx context.Context, streams *outbox.Streams, from time.Time) (reports reconcile.Reports, received bool, err error) {
+	unnamed := map[string]int{}
+	reports.Unnamed = unnamed
+	reports.Open, received, err = streams.Finished(ctx, from, func(data []byte) error {
 		var result struct {
 			EventName string `json:"event_name"`
 			Unnamed   int    `json:"unnamed"`
@@ -167,7 +168,7 @@ func unnamedSince(ctx context.Context, streams *outbox.Streams, from time.Time) 
 		}
 		return nil
 	})
-	return unnamed, received, err
+	return reports, received, err
 }
 
 // permitWithin bounds the wait for one permit.

@@ -59,12 +59,33 @@ func boundAsSaid(said, bound string) error {
 	return nil
 }
 
-// runPages serves the console until stop ends, or until the worker has ended by itself.
+// handGrace is how much longer than the drain what was begun by hand may take to end.
+const handGrace = 3 * time.Second
+
+// runPages serves the console until stop ends, or until the worker has ended by itself. Where
+// the letter in hand hangs at NATS, end does not wait for it without bound.
 func (d *daemon) runPages(stop context.Context) (end func()) {
 	ctx, cancel := context.WithCancel(stop)
-	done := make(chan struct{})
+	done, late := make(chan struct{}), make(chan struct{})
 	go func() { defer close(done); d.pages.Run(ctx) }()
-	return func() { cancel(); <-done }
+	go func() {
+		<-ctx.Done()
+		timer := time.NewTimer(d.cfg.ShutdownTimeout + handGrace)
+		defer timer.Stop()
+		select {
+		case <-done:
+		case <-timer.C:
+			close(late)
+		}
+	}()
+	return func() {
+		cancel()
+		select {
+		case <-done:
+		case <-late:
+			d.log.Warn("what was begun by hand at the console has not ended in time; the audit trail has the intent, and `meterworker dlq list` what is left")
+		}
+	}
 }
 
 // deskOptions say how the console reaches NATS beside the worker: over a connection of its

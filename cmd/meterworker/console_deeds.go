@@ -147,26 +147,6 @@ func (k *desk) runDeed(ctx context.Context, conn *client, letters *replay.Letter
 	return err
 }
 
-// revised judges an edit against the letter that it was made of.
-func revised(l replay.Letter, e console.Edit) (r replay.Revision, body []byte, refusal string) {
-	if e.Digest != "" && e.Digest != audit.Digest(l.Body) {
-		return r, nil, "the dead letter is another one now; look at it again"
-	}
-	body = compacted(e.Body)
-	if e.Body == "" {
-		set := make([]string, len(e.Set))
-		for i, field := range e.Set {
-			set[i] = field.Name + "=" + field.Value
-		}
-		var err error
-		if body, err = replay.Assign(l.Body, set, e.Unset); err != nil {
-			return r, nil, err.Error()
-		}
-	}
-	r, refusal = replay.Revise(l, body, replay.Permission{AcceptDoubleBilling: e.Accepted}, time.Now())
-	return r, body, pageWords.Replace(refusal)
-}
-
 // Revise implements console.Operator.
 func (k *desk) Revise(ctx context.Context, id uint64, e console.Edit) (revision *console.Revision, err error) {
 	err = k.withLetters(ctx, func(ctx context.Context, _ *client, letters *replay.Letters) error {
@@ -179,7 +159,7 @@ func (k *desk) Revise(ctx context.Context, id uint64, e console.Edit) (revision 
 			Letter: console.Letter(newLetterObject(l)), BilledAs: r.Identifier, Dated: unixText(r.Timestamp), Subject: r.Subject,
 			Warning: r.Warning, Body: string(escapeJSON(body)), Digest: audit.Digest(l.Body), Refusal: refusal,
 		}
-		for _, change := range replay.Changes(l.Body, body) {
+		for _, change := range changed(l.Body, body) {
 			revision.Changes = append(revision.Changes, console.Change(change))
 		}
 		return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/meterworker/meterworker/internal/console"
@@ -89,6 +90,14 @@ func (f *following) await(ctx context.Context) {
 		}
 	}
 	f.tell(f.watch.Rest())
+}
+
+// stoppedBy names the person at the console who stopped what is done; "" if nobody did.
+func stoppedBy(ctx context.Context) string {
+	if stopped, ok := errors.AsType[*console.Stopped](context.Cause(ctx)); ok {
+		return stopped.Error()
+	}
+	return ""
 }
 
 // compacted is a body as an editor's is taken: without indentation where it is JSON.

@@ -220,6 +220,10 @@ func addEditable(c *console.Case, l replay.Letter) {
 	if event == nil {
 		return
 	}
+	if key, twice := repeatedKey(l.Body); twice {
+		c.NoFields = noFields(key)
+		return
+	}
 	add := func(name string, value any) {
 		var text string
 		switch v := value.(type) {

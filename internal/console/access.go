@@ -57,6 +57,10 @@ func (p *Pages) admit(route route) http.Handler {
 			p.fail(w, r, stranger, http.StatusMisdirectedRequest, "this address is for requests to a loopback name, such as localhost")
 			return
 		}
+		if refusal := p.foreign(r); refusal != "" && route.need != nothing {
+			p.fail(w, r, stranger, http.StatusForbidden, refusal)
+			return
+		}
 		v, refusal := p.recognise(r, stranger)
 		switch {
 		case route.need == nothing:
@@ -77,6 +81,29 @@ func (p *Pages) admit(route route) http.Handler {
 	})
 }
 
+// forwarding are the headers by which a proxy tells for whom it asks.
+var forwarding = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip"}
+
+// foreign is why a request is not of somebody on this host, as far as it tells, where that
+// is all that is asked: a proxy beside the worker would open the console to the world, and
+// other sites' images would have all dead letters read. "" is no reason. Links may lead here.
+func (p *Pages) foreign(r *http.Request) (refusal string) {
+	if p.access.Token != nil {
+		return ""
+	}
+	for _, name := range forwarding {
+		if len(r.Header[name]) > 0 {
+			return "this request came through a proxy (" + name + "), and without a token the console is for this host alone; " +
+				"to have it behind a proxy, set METERWORKER_ADMIN_TOKEN_FILE"
+		}
+	}
+	opened := r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
+	if r.Header.Get("Sec-Fetch-Site") == "cross-site" && !opened {
+		return "another site's page asks for this; open it by its address"
+	}
+	return ""
+}
+
 // recognise finds out who it is; refusal is 0, or the status of the answer.
 func (p *Pages) recognise(r *http.Request, v visitor) (_ visitor, refusal int) {
 	if p.access.Token == nil {
@@ -88,6 +115,7 @@ func (p *Pages) recognise(r *http.Request, v visitor) (_ visitor, refusal int) {
 		return v, 0
 	}
 	if given, found := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); found {
+		v.still = func() bool { return sameToken(given, p.access.Token()) }
 		return v, p.tryToken(given)
 	}
 	cookie, err := r.Cookie(sessionCookie)

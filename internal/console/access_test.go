@@ -87,6 +87,25 @@ func refusedWith(status int) func(route, int) int {
 	}
 }
 
+// noPosts is for what a browser says is another origin's.
+func noPosts(r route, served int) int {
+	if isPost(r) {
+		return 403
+	}
+	return served
+}
+
+// unlessStatic is for those who are not on this host: they get what shows nothing.
+func unlessStatic(r route, served int) int {
+	if r.need == nothing {
+		return served
+	}
+	return 403
+}
+
+// foreign is for other sites' pages: neither what changes nor what shows something.
+func foreign(r route, served int) int { return noPosts(r, unlessStatic(r, served)) }
+
 func always(status int) func(route, int) int { return func(route, int) int { return status } }
 
 // signedInBy is served everything; who has a token and no session still finds the login.
@@ -113,6 +132,13 @@ func roles() []role {
 	as := func(change func(*http.Request)) func(*scene) func(*http.Request) {
 		return func(*scene) func(*http.Request) { return change }
 	}
+	crossSite := func(mode, dest string) func(*scene) func(*http.Request) {
+		return as(func(r *http.Request) {
+			r.Header.Set("Sec-Fetch-Site", "cross-site")
+			r.Header.Set("Sec-Fetch-Mode", mode)
+			r.Header.Set("Sec-Fetch-Dest", dest)
+		})
+	}
 	readOnly := func(r route, served int) int {
 		if r.need == toChange {
 			return 403
@@ -127,21 +153,27 @@ func roles() []role {
 		{"loopback, a name that looks like it", Access{Loopback: true}, as(withHost("localhost.example")), always(421)},
 		{"loopback, no name", Access{Loopback: true}, as(withHost("")), always(421)},
 		{"loopback, read-only", Access{Loopback: true, ReadOnly: true}, unchanged, readOnly},
-		{"another origin", Access{Loopback: true}, as(withHeader("Sec-Fetch-Site", "cross-site")), func(r route, served int) int {
-			if isPost(r) {
-				return 403
+		{"another origin", Access{Loopback: true}, crossSite("no-cors", "image"), foreign},
+		{"another origin's frame", Access{Loopback: true}, crossSite("navigate", "iframe"), foreign},
+		{"another origin's script", Access{Loopback: true}, as(withHeader("Sec-Fetch-Site", "cross-site")), foreign},
+		{"another origin's link", Access{Loopback: true}, crossSite("navigate", "document"), noPosts},
+		{"a bookmark", Access{Loopback: true}, as(func(r *http.Request) {
+			if r.Method == http.MethodGet {
+				r.Header.Set("Sec-Fetch-Site", "none")
 			}
-			return served
-		}},
+		}), asServed},
+		{"loopback, through a proxy: Forwarded", Access{Loopback: true}, as(withHeader("Forwarded", "for=192.0.2.7")), unlessStatic},
+		{"loopback, through a proxy: X-Forwarded-For", Access{Loopback: true}, as(withHeader("X-Forwarded-For", "192.0.2.7")), unlessStatic},
+		{"loopback, through a proxy: X-Forwarded-Host", Access{Loopback: true}, as(withHeader("X-Forwarded-Host", "")), unlessStatic},
+		{"loopback, through a proxy: X-Real-IP", Access{Loopback: true}, as(withHeader("x-real-ip", "192.0.2.7")), unlessStatic},
+		{"token: session through a proxy that says so", Access{Loopback: true, Token: fixed}, func(s *scene) func(*http.Request) {
+			known := session("ann", token, 0)(s)
+			return func(r *http.Request) { known(r); r.Header.Set("X-Forwarded-For", "192.0.2.7") }
+		}, signedInBy(true)},
 		{"another port of this host", Access{Loopback: true}, as(func(r *http.Request) {
 			r.Header.Del("Sec-Fetch-Site")
 			r.Header.Set("Origin", "http://127.0.0.1:3000")
-		}), func(r route, served int) int {
-			if isPost(r) {
-				return 403
-			}
-			return served
-		}},
+		}), noPosts},
 		{"token: stranger", Access{Loopback: true, Token: fixed}, unchanged, toLogin},
 		{"token: stranger from afar", Access{Token: fixed}, as(withHost("worker-0:8080")), toLogin},
 		{"token: stranger through a proxy", Access{Loopback: true, Token: fixed}, as(withHost("meterworker.example")), toLogin},
@@ -267,5 +299,18 @@ func TestOtherMethods(t *testing.T) {
 	}
 	if _, _, deeds, orders := s.operator.seen(); len(deeds)+len(orders) > 0 {
 		t.Errorf("done: %+v %v", deeds, orders)
+	}
+}
+
+// Who is turned away is told what to do.
+func TestForeignRequestsAreToldWhy(t *testing.T) {
+	s := newScene(t, &fakeOperator{count: 1}, Access{Loopback: true})
+	for _, target := range []string{"/", "/api/status"} {
+		if w := s.request("GET", target, nil, withHeader("X-Forwarded-For", "192.0.2.7")); w.Code != 403 || !strings.Contains(w.Body.String(), "X-Forwarded-For") || !strings.Contains(w.Body.String(), "METERWORKER_ADMIN_TOKEN_FILE") {
+			t.Errorf("%s through a proxy: %d: %s", target, w.Code, w.Body)
+		}
+		if w := s.request("GET", target, nil, withHeader("Sec-Fetch-Site", "cross-site")); w.Code != 403 || !strings.Contains(w.Body.String(), "open it by its address") {
+			t.Errorf("%s for another site: %d: %s", target, w.Code, w.Body)
+		}
 	}
 }

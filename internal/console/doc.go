@@ -14,14 +14,16 @@
 //
 //   - The console is there on loopback, or where there is a token; else its addresses do
 //     not exist. Without a token a request must name a loopback host, so that no other
-//     site's name can be made to point here.
+//     site's name can be made to point here, and must be neither forwarded by a proxy nor
+//     made by another site's page.
 //   - What changes something is a POST, of the same origin, by somebody who may, and never
 //     where [Access].ReadOnly is set. The Operator records it before and after.
 //   - What came from outside stands in a page as text only: html/template escapes it, the
 //     policy forbids scripts and styles in a page, and what would be invisible is written
 //     as an escape.
 //   - Nothing is held in memory by the number of dead letters: lists come page by page,
-//     and a run remembers counts and its first hundred troubles.
+//     and a run remembers counts and its first hundred troubles. Only so many runs follow
+//     what they published as are remembered.
 //   - The fleet is looked at only while somebody watches, once for all of them. A slow
 //     reader misses looks and delays nobody.
 //   - /livez, /readyz and /metrics call neither NATS nor Stripe. A slow or hostile client
@@ -29,7 +31,7 @@
 //
 // A run is one deed, of one letter or of many, in the background of the worker:
 //
-//	running ── all letters dealt with ──▶ following ── deliveries known, or 30 s ──▶ done
+//	running ── all letters dealt with ──▶ following ── deliveries known, 30 s, or let go ──▶ done
 //	   │ └── stopped, or the worker drains ──▶ stopped (after the letter in hand)
 //	   └── failed (what was not begun waits as before)
 package console

@@ -111,8 +111,17 @@ func (f *fakeOperator) Case(_ context.Context, id uint64) (*Case, error) {
 	}
 	var c Case
 	fill(&c, f.text, f.flag)
-	c.ID, c.Document = id, json.RawMessage(`{"id":1}`)
+	c.ID, c.Document = id, f.document("id", 1)
 	return &c, f.err
+}
+
+// document is one of the commands' own: whatever is in it may stand there as it is.
+func (f *fakeOperator) document(name string, number int) json.RawMessage {
+	text, err := json.Marshal(f.text)
+	if err != nil {
+		panic(err)
+	}
+	return json.RawMessage(fmt.Sprintf(`{%q:%d,"text":%s}`, name, number, text))
 }
 
 func (f *fakeOperator) Foresee(context.Context, Deed) (*Forecast, error) {
@@ -166,7 +175,7 @@ func (f *fakeOperator) Audit(_ context.Context, q AuditQuery, visit func(Record)
 		if r.Sequence = uint64(sequence); q.Before != 0 && r.Sequence >= q.Before {
 			continue
 		}
-		r.Document = json.RawMessage(fmt.Sprintf(`{"sequence":%d}`, sequence))
+		r.Document = f.document("sequence", sequence)
 		if err := visit(r); err != nil {
 			return err
 		}

@@ -1,13 +1,16 @@
 package console
 
 import (
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"io"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -172,14 +175,50 @@ func TestVisibly(t *testing.T) {
 func TestHostileTextsInTheAPI(t *testing.T) {
 	for _, text := range hostile {
 		s := newScene(t, &fakeOperator{count: 2, text: text}, Access{Loopback: true})
-		for _, target := range []string{"/api/status", "/api/dead-letters", "/api/dead-letters/groups", "/api/series"} {
-			w := s.request("GET", target, nil)
-			if kind := w.Header().Get("Content-Type"); kind != "application/json" && kind != "application/x-ndjson" {
+		run, err := s.pages.runs.begin(Deed{Kind: Replay, IDs: []uint64{1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.settle()
+		for _, target := range []string{
+			"/api/status", "/api/dead-letters", "/api/dead-letters/groups", "/api/dead-letters/1", "/api/series", "/api/audit", "/api/runs/" + run.id, "/api/events",
+		} {
+			w := s.request("GET", target, nil, func(r *http.Request) {
+				if target == "/api/events" {
+					ended(r)
+				}
+			})
+			if kind := w.Header().Get("Content-Type"); kind != "application/json" && kind != "application/x-ndjson" && kind != "text/event-stream" {
 				t.Errorf("%s: %s", target, kind)
 			}
-			if body := w.Body.String(); strings.ContainsAny(body, "<>\x1b\x00") {
-				t.Errorf("%s with %q: %s", target, text, body)
+			if body := w.Body.String(); strings.ContainsAny(body, "<>") || !utf8.ValidString(body) || strings.ContainsFunc(body, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' }) {
+				t.Errorf("%s with %q: %q", target, text, body)
 			}
 		}
+		s.operator.err = errors.New(text)
+		if body := s.request("GET", "/api/dead-letters", nil).Body.String(); strings.ContainsFunc(body, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' }) {
+			t.Errorf("trouble with %q: %q", text, body)
+		}
+	}
+}
+
+// An escape means what it stands for.
+func TestDocuments(t *testing.T) {
+	for _, text := range append([]string{"plain ü € 😀", "\x9b", "\u009b31m", "\x7f"}, hostile...) {
+		line, err := document(map[string]string{"text": text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]string
+		if err := json.Unmarshal(line, &got); err != nil || got["text"] != strings.ToValidUTF8(text, "\ufffd") && utf8.ValidString(text) {
+			t.Errorf("%q: %s, %v", text, line, err)
+		}
+		if strings.Count(string(line), "\n") != 1 || line[len(line)-1] != '\n' {
+			t.Errorf("%q is no line: %q", text, line)
+		}
+	}
+	// What is a document already may hold bytes that are no text.
+	if line, err := document(json.RawMessage("{\"a\":\"\x9b\u202e\U000e0041\"}")); err != nil || string(line) != "{\"a\":\"\ufffd\\u202e\\udb40\\udc41\"}\n" {
+		t.Errorf("%q, %v", line, err)
 	}
 }

@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
@@ -161,12 +160,19 @@ func (p *Pages) lines(w http.ResponseWriter, r *http.Request, v visitor, read fu
 			w.WriteHeader(http.StatusOK)
 		}
 	}
-	control, encoder := http.NewResponseController(w), json.NewEncoder(w)
+	control := http.NewResponseController(w)
 	err := p.reading(w, r, func(ctx context.Context) error {
 		return read(ctx, func(object any) error {
+			line, err := document(object)
+			if err != nil {
+				return err
+			}
 			begin()
 			_ = control.SetWriteDeadline(time.Now().Add(frameTimeout)) // as in reading
-			return encoder.Encode(object)
+			if _, err = w.Write(line); err != nil {                    //nolint:gosec // G705: JSON, that no browser takes for a page
+				return err
+			}
+			return ctx.Err() // however slowly it is taken
 		})
 	})
 	switch {

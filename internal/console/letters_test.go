@@ -55,7 +55,7 @@ func TestAuditPages(t *testing.T) {
 	if pages != 3 {
 		t.Errorf("%d pages, want 3", pages)
 	}
-	if body := s.request("GET", "/api/audit", nil).Body.String(); strings.Count(body, "\n") != many || !strings.HasPrefix(body, `{"sequence":120}`) {
+	if body := s.request("GET", "/api/audit", nil).Body.String(); strings.Count(body, "\n") != many || !strings.HasPrefix(body, `{"sequence":120,`) {
 		t.Errorf("the API: %.200s", body)
 	}
 }

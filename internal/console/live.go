@@ -1,7 +1,6 @@
 package console
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
@@ -43,15 +42,15 @@ func (p *Pages) events(w http.ResponseWriter, r *http.Request, v visitor) {
 
 // frame writes one event; without anything to say it is a comment, which keeps the line open.
 func frame(w http.ResponseWriter, event string, what any) error {
-	data, err := json.Marshal(what)
+	data, err := document(what)
 	if err != nil {
 		return err
 	}
-	if string(data) == "null" {
+	if string(data) == "null\n" {
 		_, err = fmt.Fprint(w, ":\n\n")
 		return err
 	}
-	_, err = fmt.Fprintf(w, "event: %s\ndata: %s\n\n", event, data)
+	_, err = fmt.Fprintf(w, "event: %s\ndata: %s\n", event, data)
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"go.uber.org/zap"
@@ -136,8 +137,8 @@ func wantsJSON(r *http.Request) bool {
 }
 
 // answer writes one JSON document.
-func (p *Pages) answer(w http.ResponseWriter, status int, document any) {
-	body, err := json.Marshal(document)
+func (p *Pages) answer(w http.ResponseWriter, status int, what any) {
+	body, err := document(what)
 	if err != nil {
 		p.log.Error("an answer of the API cannot be written", zap.Error(err))
 		http.Error(w, "internal error", http.StatusInternalServerError)
@@ -145,5 +146,27 @@ func (p *Pages) answer(w http.ResponseWriter, status int, document any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // as in livez
+	_, _ = w.Write(body) //nolint:gosec // G705: JSON, that no browser takes for a page; else as in livez
+}
+
+// document is one line of JSON that is safe on a terminal: whatever is invisible stands as a
+// \u escape, which means the same in a JSON text, and stands nowhere else.
+func document(what any) ([]byte, error) {
+	plain, err := json.Marshal(what)
+	if err != nil {
+		return nil, err
+	}
+	line := make([]byte, 0, len(plain)+1)
+	for _, r := range string(plain) {
+		switch {
+		case unicode.IsPrint(r):
+			line = utf8.AppendRune(line, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			line = fmt.Appendf(line, `\u%04x\u%04x`, high, low)
+		default:
+			line = fmt.Appendf(line, `\u%04x`, r)
+		}
+	}
+	return append(line, '\n'), nil
 }

@@ -84,7 +84,7 @@ func (p *Pages) apiRun(w http.ResponseWriter, r *http.Request, v visitor) {
 // stop ends a run after the letter in hand.
 func (p *Pages) stop(w http.ResponseWriter, r *http.Request, v visitor) {
 	if found := p.runOf(w, r, v); found != nil {
-		found.stop()
+		found.stop(&Stopped{By: v.who})
 		found.await(r.Context())
 		http.Redirect(w, r, "/runs/"+found.id, http.StatusSeeOther)
 	}

@@ -35,7 +35,7 @@ const (
 type run struct {
 	id   string
 	deed Deed
-	stop context.CancelFunc
+	stop context.CancelCauseFunc
 
 	mu       sync.Mutex
 	state    string
@@ -90,29 +90,21 @@ func (r *run) keep(s Step) {
 	}
 }
 
-// end closes the books.
+// end closes the books. What is stopped while it follows is done: nothing was left to do.
 func (r *run) end(err error, stopped bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case stopped && (r.state == stateRunning || r.state == stateFollowing):
-		if r.state == stateRunning {
-			close(r.acted)
-		}
-		r.state = stateStopped
-	case err != nil:
-		if r.state == stateRunning {
-			close(r.acted)
-		}
-		r.state = stateFailed
-	default:
-		if r.state == stateRunning {
-			close(r.acted)
-		}
-		r.state = stateDone
+	running := r.state == stateRunning
+	if running {
+		close(r.acted)
 	}
-	if err != nil && !stopped {
-		r.problem = err.Error()
+	switch {
+	case stopped && running:
+		r.state = stateStopped
+	case err != nil && !stopped:
+		r.state, r.problem = stateFailed, err.Error()
+	default:
+		r.state = stateDone
 	}
 }
 
@@ -171,12 +163,13 @@ func (rs *runs) begin(d Deed) (*run, error) {
 	if rs.busy(r) {
 		return nil, errBusy
 	}
-	ctx, cancel := context.WithCancel(rs.life)
+	ctx, cancel := context.WithCancelCause(rs.life)
 	r.stop = cancel
 	rs.all = append(rs.all, r)
+	rs.letGo()
 	rs.forget()
 	rs.work.Go(func() {
-		defer cancel()
+		defer cancel(nil)
 		err := rs.operator.Do(ctx, d, r.report)
 		r.end(err, ctx.Err() != nil)
 	})
@@ -195,6 +188,17 @@ func (rs *runs) busy(r *run) bool {
 		}
 	}
 	return r.bulk() && same > 0 || same >= mostSingle
+}
+
+// letGo ends the following of the oldest: each that follows has a connection.
+func (rs *runs) letGo() {
+	for _, old := range rs.all[:max(0, len(rs.all)-mostRuns)] {
+		select {
+		case <-old.acted:
+			old.stop(nil)
+		default:
+		}
+	}
 }
 
 // forget lets the oldest runs go that have ended.

@@ -31,7 +31,7 @@ type Operator interface {
 	Revise(ctx context.Context, id uint64, e Edit) (*Revision, error)
 	// Do carries a deed out, letter by letter; report hears of each. It stops after the
 	// letter in hand when ctx ends; then it follows for a while what becomes of what it
-	// published.
+	// published. The cause of the end is a [Stopped] where a person ended it.
 	Do(ctx context.Context, d Deed, report func(Step)) error
 	// Pause tells the fleet to stop fetching; Resume lets it go on.
 	Pause(ctx context.Context, who Who, why string) error
@@ -52,6 +52,13 @@ var ErrNotFound = errors.New("not found (replayed or discarded already?)")
 type Who struct {
 	Name   string // as they call themselves; "" if they do not
 	Remote string // address that they come from
+}
+
+// Stopped is why the context of a deed has ended: a person said so.
+type Stopped struct{ By Who }
+
+func (s *Stopped) Error() string {
+	return "stopped by " + firstOf(s.By.Name, "console") + " from " + s.By.Remote
 }
 
 // Query selects dead letters; what is zero selects all.
@@ -114,6 +121,7 @@ type Case struct {
 	Digest     string // of the body, to tell it again
 	Headers    []Field
 	Fields     []EditField
+	NoFields   string // why there are none of them, where a person would look for them
 	Unreadable string // what is wrong with its headers
 
 	Counted    bool   // Stripe may have counted it

@@ -42,11 +42,18 @@ type Meter struct {
 	CustomerKey string
 	ValueKey    string
 	TimeWindow  string // "" where each event counts for itself
+	Shared      bool   // another meter of the account has, or had, its event name; [ByName] says so
 }
 
 // Adds reports whether the meter's value is a sum over its events. Of the others one event can
 // take the place of another, so that no sum of ours says what they come to.
 func (m Meter) Adds() bool { return (m.Formula == Sum || m.Formula == Count) && m.TimeWindow == "" }
+
+// Plain reports whether the meter reads the keys under which an event of ours carries its customer
+// and its value. Another key's customer may be another one, so that usage goes where we do not look.
+func (m Meter) Plain() bool {
+	return m.CustomerKey == DefaultCustomerKey && m.ValueKey == DefaultValueKey
+}
 
 // object is a meter as Stripe writes it.
 type object struct {
@@ -127,13 +134,16 @@ func List(ctx context.Context, read func(ctx context.Context, path string) ([]by
 }
 
 // ByName is the meter of each event name: the active one, where one was archived and made
-// anew under its name.
+// anew under its name. Which of them has counted an event, the list does not say: it is shared.
 func ByName(list []Meter) map[string]Meter {
 	names := make(map[string]Meter, len(list))
 	for _, m := range list {
-		if other, known := names[m.EventName]; !known || !other.Active && m.Active {
-			names[m.EventName] = m
+		other, known := names[m.EventName]
+		if known && (other.Active || !m.Active) {
+			m = other
 		}
+		m.Shared = known
+		names[m.EventName] = m
 	}
 	return names
 }

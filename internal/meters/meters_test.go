@@ -31,6 +31,9 @@ func TestList(t *testing.T) {
 	if list[0].Adds() || !list[1].Adds() {
 		t.Error("the last value adds up, or a count does not")
 	}
+	if list[0].Plain() || !list[1].Plain() || (Meter{CustomerKey: DefaultCustomerKey, ValueKey: "n"}).Plain() || (Meter{CustomerKey: "cid", ValueKey: DefaultValueKey}).Plain() {
+		t.Error("a key of its own is plain, or the defaults are not")
+	}
 }
 
 // A list is whole or an error.
@@ -56,8 +59,11 @@ func TestByName(t *testing.T) {
 		for i := range list {
 			list[i] = Meter{ID: fmt.Sprint(i), EventName: "a", Active: i == active}
 		}
-		if got := ByName(list)["a"].ID; got != fmt.Sprint(active) {
-			t.Errorf("meter %s, want %d", got, active)
+		if got := ByName(list)["a"]; got.ID != fmt.Sprint(active) || !got.Shared {
+			t.Errorf("%+v, want meter %d of two", got, active)
 		}
+	}
+	if ByName([]Meter{{ID: "1", EventName: "a"}, {ID: "2", EventName: "b"}})["a"].Shared {
+		t.Error("the one meter of its name is called one of several")
 	}
 }

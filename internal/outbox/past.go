@@ -133,6 +133,25 @@ func (s *Streams) Floors(ctx context.Context) ([]uint64, error) {
 	return floors, nil
 }
 
+// Front is the first message that USAGE keeps, and when it was stored. Where it keeps none it is the
+// next to come, and when the last was stored.
+func (s *Streams) Front(ctx context.Context) (sequence uint64, storedAt time.Time, err error) {
+	doc, err := s.numbers(ctx)
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	info, err := s.usage.Info(ctx)
+	if err != nil {
+		return 0, time.Time{}, fmt.Errorf("look up stream %s: %w", UsageStream, err)
+	}
+	if info.State.Msgs == 0 {
+		return doc.logical(info.State.LastSeq + 1), info.State.LastTime, nil
+	}
+	return doc.logical(info.State.FirstSeq), info.State.FirstTime, nil
+}
+
 func (s *Streams) floor(ctx context.Context, partition int) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

@@ -122,8 +122,8 @@ func TestFinishedReports(t *testing.T) {
 	s := w.open(t, usual)
 	var got []string
 	visit := func(result []byte) error { got = append(got, string(result)); return nil }
-	if received, err := s.Finished(t.Context(), time.Time{}, visit); received || err != nil {
-		t.Errorf("%v, %v", received, err)
+	if open, received, err := s.Finished(t.Context(), time.Time{}, visit); open != 0 || received || err != nil {
+		t.Errorf("%d, %v, %v", open, received, err)
 	}
 	r := w.reports(t, s)
 	for _, id := range []string{"evt_1", "evt_2"} {
@@ -134,10 +134,41 @@ func TestFinishedReports(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if received, err := s.Finished(t.Context(), time.Time{}, visit); !received || err != nil || !slices.Equal(got, []string{"evt_1", "evt_2"}) {
-		t.Errorf("%v, %v, %v", received, got, err)
+	if err := r.Put(t.Context(), "evt_3", "kind", nil); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := s.Finished(t.Context(), time.Now().Add(time.Hour), visit); err != nil || len(got) != 2 {
-		t.Errorf("later: %v, %v", got, err)
+	if open, received, err := s.Finished(t.Context(), time.Time{}, visit); open != 1 || !received || err != nil || !slices.Equal(got, []string{"evt_1", "evt_2"}) {
+		t.Errorf("%d, %v, %v, %v", open, received, got, err)
+	}
+	if open, _, err := s.Finished(t.Context(), time.Now().Add(time.Hour), visit); open != 0 || err != nil || len(got) != 2 {
+		t.Errorf("later: %d, %v, %v", open, got, err)
+	}
+}
+
+// The front is the first message that is kept; of an empty stream it is the next to come.
+func TestPastFront(t *testing.T) {
+	w := newWorld(t)
+	s := w.open(t, usual)
+	check := func(want uint64, of time.Time) {
+		t.Helper()
+		if front, at, err := s.Front(t.Context()); front != want || !at.Equal(of) || err != nil {
+			t.Errorf("%d of %s, %v; want %d of %s", front, at, err, want, of)
+		}
+	}
+	var stored []time.Time
+	for n := range uint64(3) {
+		w.publish(t, "usage.events.a.cus_1", "x")
+		m, err := s.usage.GetMsg(t.Context(), n+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored = append(stored, m.Time)
+	}
+	check(1, stored[0])
+	for n, want := range []uint64{2, 3, 4} {
+		if err := s.usage.DeleteMsg(t.Context(), uint64(n+1)); err != nil {
+			t.Fatal(err)
+		}
+		check(want, stored[min(n+1, 2)])
 	}
 }

@@ -18,6 +18,7 @@ const ReportsStream = "USAGE_REPORTS"
 const (
 	reportPrefix = "usage.reports."
 	donePrefix   = reportPrefix + "done."  // by the report's id: what came of it
+	reportID     = "report-"               // before the report's id, in its message's
 	namedPrefix  = reportPrefix + "named." // by a message's number: it has had its letter
 )
 
@@ -90,7 +91,7 @@ func (s *Streams) Reports(ctx context.Context) (*Reports, error) {
 // Put stores a report under its id and awaits the PubAck. Stored before is stored. The type
 // is one token.
 func (r *Reports) Put(ctx context.Context, id, kind string, body []byte) error {
-	return r.publish(ctx, reportPrefix+kind, "report-"+id, body)
+	return r.publish(ctx, reportPrefix+kind, reportID+id, body)
 }
 
 func (r *Reports) publish(ctx context.Context, subject, id string, body []byte) error {

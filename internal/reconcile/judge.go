@@ -65,6 +65,7 @@ type suspect struct {
 	meter   meters.Meter
 	ours    Ours
 	counted float64
+	none    bool // once at least Stripe knew no such customer
 	letters []openLetter
 	unnamed int // rejections of its meter that nobody could name
 
@@ -199,7 +200,7 @@ func (s *suspect) sent() bool {
 // settle says what the sums prove of the cell's ambiguous letters: nothing, unless letters of
 // unknown outcome are all that is open in it, and one assignment alone makes the sums meet.
 func (s *suspect) settle() []Settlement {
-	if !s.stable || !s.comparable() || s.unnamed > 0 || s.ours.waiting > 0 || len(s.dealtWith()) > 0 || !s.meter.Active || s.meter.ID == "" {
+	if !s.stable || !s.comparable() || s.none || s.unnamed > 0 || s.ours.waiting > 0 || len(s.dealtWith()) > 0 || !s.meter.Active || s.meter.ID == "" {
 		return nil
 	}
 	weights := make([]int64, len(s.letters))

@@ -31,6 +31,9 @@ type Outbox interface {
 	Messages(ctx context.Context, from time.Time, eventName, customer string, each func(Message) error) error
 	// Floors are, by partition, the sequences up to which every message is settled.
 	Floors(ctx context.Context) ([]uint64, error)
+	// Front is the first sequence that is kept, and when its message was stored; where none is
+	// kept, the next to come, and when the last was stored.
+	Front(ctx context.Context) (sequence uint64, storedAt time.Time, err error)
 }
 
 // History is where the journal is read.
@@ -62,7 +65,7 @@ type Declared struct {
 // reading is what one look at our side has found.
 type reading struct {
 	cells    map[Cell]*Ours
-	trimmed  int64 // delivered, and not in the outbox any more
+	trimmed  int64 // recorded in the journal, and not in the outbox any more
 	messages int64
 }
 
@@ -81,15 +84,23 @@ func (p *Past) read(ctx context.Context, only wanted) (*reading, error) {
 	if err != nil {
 		return nil, err
 	}
+	front, storedAt, err := p.Outbox.Front(ctx)
+	if err != nil {
+		return nil, err
+	}
 	r := &reader{past: p, floors: floors, fates: known, only: only, reading: &reading{cells: map[Cell]*Ours{}}}
 	if err := p.Outbox.Messages(ctx, from, p.EventName, p.Customer, r.take); err != nil {
 		return nil, err
 	}
-	if p.EventName == "" && p.Customer == "" {
-		r.countTrimmed()
+	if !storedAt.After(from) {
+		front = 0 // what is kept reaches behind what could be of the period
 	}
+	r.countTrimmed(front)
 	return r.reading, nil
 }
+
+// filtered reports whether messages are left out, so that those that are missing cannot be told.
+func (p *Past) filtered() bool { return p.EventName != "" || p.Customer != "" }
 
 func (p *Past) fates(ctx context.Context, from time.Time) (fates, error) {
 	known := fates{}
@@ -112,7 +123,7 @@ type reader struct {
 	only   wanted
 
 	first, last uint64 // sequences read
-	seen        int64  // delivered ones among them
+	seen        int64  // recorded ones among them
 
 	*reading
 }
@@ -123,7 +134,7 @@ func (r *reader) take(m Message) error {
 		r.first = m.Sequence
 	}
 	r.last = m.Sequence
-	if f.state() == delivered {
+	if f.state() != silent {
 		r.seen++
 	}
 	if r.past.Declared.Counted[m.Sequence] {
@@ -198,18 +209,25 @@ func (o *Ours) take(m Message, event usage.Event, f fate, w *want) {
 	}
 }
 
-// countTrimmed compares the journal's deliveries between the first and the last message that
-// were read with the deliveries that were read.
-func (r *reader) countTrimmed() {
-	recorded := int64(0)
+// countTrimmed counts what the journal has a record of since then, and the outbox does not hold:
+// before the front, 0 where the front is older, and between the messages that were read. Where a
+// filter left messages out, only the former can be told.
+func (r *reader) countTrimmed(front uint64) {
+	whole := !r.past.filtered() && r.messages > 0
+	recorded := int64(0) // from the first message that was read up to the last
 	for number, page := range r.fates {
 		for i, f := range page {
-			if sequence := number*pageSize + uint64(i); f.state() == delivered && sequence >= r.first && sequence <= r.last {
+			sequence := number*pageSize + uint64(i)
+			switch {
+			case f.state() == silent:
+			case whole && sequence >= r.first && sequence <= r.last:
 				recorded++
+			case sequence < front:
+				r.trimmed++
 			}
 		}
 	}
-	if r.messages > 0 {
-		r.trimmed = recorded - r.seen
+	if whole {
+		r.trimmed += recorded - r.seen
 	}
 }

@@ -205,9 +205,8 @@ func TestUnnamedRejectionsSettleNothing(t *testing.T) {
 			s := w.store("calls", "cus_1", 5, w.at(20))
 			w.record(s, journal.Open, journal.Unknown, journal.Dying, journal.Dead)
 			w.bury(s, deadletter.Ambiguous, deadletter.Unknown, "")
-			r := w.run()
-			r.Unnamed = unnamed
-			if got, want := len(w.do(r).Settlements), map[bool]int{true: 1}[name == "another's"]; got != want {
+			w.reports.Unnamed = unnamed
+			if got, want := len(w.do(w.run()).Settlements), map[bool]int{true: 1}[name == "another's"]; got != want {
 				t.Errorf("%s: %d settlements, want %d", name, got, want)
 			}
 		})

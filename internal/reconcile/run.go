@@ -16,14 +16,22 @@ type Run struct {
 	Past      *Past
 	Stripe    *Stripe
 	Letters   Letters
-	Customers []string       // to be asked for besides those that we delivered to
-	Unnamed   map[string]int // rejections that Stripe did not name, by event name; "" is of any
+	Customers []string // to be asked for besides those that we delivered to
+
+	// Reports is asked after the last look.
+	Reports func(ctx context.Context) (Reports, error)
 
 	// LookEvery is between two looks; Wait bounds the looks after the second.
 	LookEvery, Wait time.Duration
 
 	// Progress hears how far each step is; all is 0 where it is not known.
 	Progress func(step string, done, all int)
+}
+
+// Reports is what Stripe has said of events that it took and rejected later.
+type Reports struct {
+	Unnamed map[string]int // rejections that it did not name, by event name; "" is of any
+	Open    int            // reports that are not worked off
 }
 
 // Report is what came of it.
@@ -37,9 +45,50 @@ type Report struct {
 	Reads       int
 	Differences []Difference
 	Settlements []Settlement
-	NotRead     []string // event names whose meter does not add up: there is no sum
-	Trimmed     int64    // delivered messages that are missing in the outbox
+	NotRead     map[string]Obstacle // by event name: what there is no sum of
+	Trimmed     int64               // messages with a record that are missing in the outbox
+	OpenReports int                 // that Stripe has sent, and nobody has worked off
+	Filtered    bool                // nothing is settled: what is missing among the messages is not known
 }
+
+// Obstacle is why a meter's sums are not compared.
+type Obstacle string
+
+// The obstacles.
+const (
+	NoSum     Obstacle = "whose meter takes the last value of a window"
+	OtherKeys Obstacle = "whose meter reads the customer or the value under another key of the payload"
+	Shared    Obstacle = "of which Stripe has more than one meter"
+)
+
+// obstacle is "" for a meter whose sums can be compared with ours.
+func obstacle(m meters.Meter) Obstacle {
+	switch {
+	case m.ID == "":
+		return "" // nothing is counted
+	case !m.Adds():
+		return NoSum
+	case !m.Plain():
+		return OtherKeys
+	case m.Shared:
+		return Shared
+	}
+	return ""
+}
+
+// Complete reports whether everything was compared that has a sum.
+func (r *Report) Complete() bool {
+	for _, o := range r.NotRead {
+		if o != NoSum {
+			return false
+		}
+	}
+	return r.Trimmed == 0
+}
+
+// settles reports whether the sums may prove anything: a message that is missing, or a rejection
+// that nobody has looked at, could explain them as well.
+func (r *Report) settles() bool { return r.Trimmed == 0 && r.OpenReports == 0 && !r.Filtered }
 
 // Count is how many differences have the verdict.
 func (r *Report) Count(v Verdict) int {
@@ -57,7 +106,7 @@ type pair struct{ eventName, customer string }
 
 // Do compares. The report holds what is known when it ends early.
 func (r *Run) Do(ctx context.Context) (Report, error) {
-	report := Report{Period: r.Past.Period}
+	report := Report{Period: r.Past.Period, NotRead: map[string]Obstacle{}, Filtered: r.Past.filtered()}
 	r.Progress("reading Stripe's meters", 0, 0)
 	list, err := meters.List(ctx, r.Stripe.ask)
 	if err != nil {
@@ -65,25 +114,44 @@ func (r *Run) Do(ctx context.Context) (Report, error) {
 	}
 	suspects, err := r.first(ctx, meters.ByName(list), &report)
 	if err == nil {
-		err = r.again(ctx, suspects)
+		err = r.again(ctx, suspects, &report)
 	}
 	if err == nil {
-		err = r.explain(ctx, suspects)
+		err = r.explain(ctx, suspects, &report)
 	}
-	if err != nil {
-		return report, err
+	if err == nil {
+		err = r.rejections(ctx, suspects, &report)
 	}
+	report.Reads = r.Stripe.reads
+	if err == nil {
+		report.judge(suspects)
+	}
+	return report, err
+}
+
+// rejections takes in what is known of them, after everything else.
+func (r *Run) rejections(ctx context.Context, suspects []*suspect, report *Report) error {
+	reports, err := r.Reports(ctx)
+	for _, s := range suspects {
+		s.unnamed = reports.Unnamed[s.EventName] + reports.Unnamed[""]
+	}
+	report.OpenReports = reports.Open
+	return err
+}
+
+// judge says what the suspects have come to.
+func (r *Report) judge(suspects []*suspect) {
 	for _, s := range suspects {
 		d, differs := s.judge()
 		if differs {
-			report.Differences = append(report.Differences, d)
+			r.Differences = append(r.Differences, d)
 		} else {
-			report.Equal++
+			r.Equal++
 		}
-		report.Settlements = append(report.Settlements, s.settle()...)
+		if r.settles() {
+			r.Settlements = append(r.Settlements, s.settle()...)
+		}
 	}
-	report.Reads = r.Stripe.reads
-	return report, nil
 }
 
 // first looks at every cell, and returns those to be looked at again, in order.
@@ -113,8 +181,8 @@ func (r *Run) first(ctx context.Context, known map[string]meters.Meter, report *
 	for i, p := range pairs {
 		r.Progress("asking Stripe", i, len(pairs))
 		m := known[p.eventName]
-		if m.ID != "" && !m.Adds() {
-			report.notRead(p.eventName)
+		if o := obstacle(m); o != "" {
+			report.NotRead[p.eventName] = o
 			continue
 		}
 		counted, err := r.counted(ctx, m, p)
@@ -122,9 +190,9 @@ func (r *Run) first(ctx context.Context, known map[string]meters.Meter, report *
 			return nil, err
 		}
 		report.Customers++
-		for _, c := range cellsOf(p, hours[p], counted) {
+		for _, c := range cellsOf(p, hours[p], counted.hours) {
 			report.Cells++
-			s := &suspect{Cell: c, meter: m, counted: counted[c.Hour], letters: letters[c], firstRead: began, readAt: time.Now(), unnamed: r.Unnamed[c.EventName] + r.Unnamed[""]}
+			s := &suspect{Cell: c, meter: m, counted: counted.hours[c.Hour], none: counted.none, letters: letters[c], firstRead: began, readAt: time.Now()}
 			if o := ours.cells[c]; o != nil {
 				s.ours = *o
 			}
@@ -138,16 +206,10 @@ func (r *Run) first(ctx context.Context, known map[string]meters.Meter, report *
 	return suspects, nil
 }
 
-func (r *Report) notRead(eventName string) {
-	if !slices.Contains(r.NotRead, eventName) {
-		r.NotRead = append(r.NotRead, eventName)
-	}
-}
-
 // counted asks for the hours of one pair; without a meter nothing is counted.
-func (r *Run) counted(ctx context.Context, m meters.Meter, p pair) (map[int64]float64, error) {
+func (r *Run) counted(ctx context.Context, m meters.Meter, p pair) (sums, error) {
 	if m.ID == "" {
-		return nil, nil
+		return sums{none: true}, nil
 	}
 	return r.Stripe.hours(ctx, m, p.customer, r.Past.Period)
 }
@@ -187,14 +249,14 @@ func cellsOf(p pair, ours []Cell, counted map[int64]float64) []Cell {
 }
 
 // again looks at the suspects until each has come to rest, or Wait is over; once in any case.
-func (r *Run) again(ctx context.Context, suspects []*suspect) error {
+func (r *Run) again(ctx context.Context, suspects []*suspect, report *Report) error {
 	deadline := time.Now().Add(r.Wait)
 	for left := suspects; len(left) > 0; {
 		r.Progress("waiting for sums to come to rest", len(suspects)-len(left), len(suspects))
 		if err := pause(ctx, r.LookEvery); err != nil {
 			return err
 		}
-		if err := r.look(ctx, left); err != nil {
+		if err := r.look(ctx, left, report); err != nil {
 			return err
 		}
 		left = slices.DeleteFunc(slices.Clone(left), func(s *suspect) bool { return s.stable || s.equal() && !s.ambiguous() })
@@ -206,7 +268,7 @@ func (r *Run) again(ctx context.Context, suspects []*suspect) error {
 }
 
 // look reads both sides of the cells, and the letters, anew.
-func (r *Run) look(ctx context.Context, cells []*suspect) error {
+func (r *Run) look(ctx context.Context, cells []*suspect, report *Report) error {
 	only := wanted{}
 	for _, s := range cells {
 		only[s.Cell] = &want{}
@@ -215,12 +277,13 @@ func (r *Run) look(ctx context.Context, cells []*suspect) error {
 	if err != nil {
 		return err
 	}
+	report.Trimmed = max(report.Trimmed, ours.trimmed)
 	letters, err := r.openLetters(ctx)
 	if err != nil {
 		return err
 	}
 	var last pair
-	var counted map[int64]float64
+	var counted sums
 	for i, s := range cells {
 		if p := (pair{s.EventName, s.Customer}); i == 0 || p != last {
 			if counted, err = r.counted(ctx, s.meter, p); err != nil {
@@ -228,7 +291,8 @@ func (r *Run) look(ctx context.Context, cells []*suspect) error {
 			}
 			last = p
 		}
-		s.take(ours.cells[s.Cell], counted[s.Hour], letters[s.Cell])
+		s.none = s.none || counted.none
+		s.take(ours.cells[s.Cell], counted.hours[s.Hour], letters[s.Cell])
 	}
 	return nil
 }
@@ -249,7 +313,7 @@ func (s *suspect) take(ours *Ours, counted float64, letters []openLetter) {
 const mostExplained = 500
 
 // explain finds the minutes of the differences, and the events whose loss would make them.
-func (r *Run) explain(ctx context.Context, suspects []*suspect) error {
+func (r *Run) explain(ctx context.Context, suspects []*suspect, report *Report) error {
 	only := wanted{}
 	for i, s := range suspects {
 		r.Progress("tracing differences", i, len(suspects))
@@ -266,6 +330,9 @@ func (r *Run) explain(ctx context.Context, suspects []*suspect) error {
 	if len(only) == 0 {
 		return nil
 	}
-	_, err := r.Past.read(ctx, only)
+	ours, err := r.Past.read(ctx, only)
+	if err == nil {
+		report.Trimmed = max(report.Trimmed, ours.trimmed)
+	}
 	return err
 }

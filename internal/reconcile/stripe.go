@@ -32,7 +32,7 @@ type Stripe struct {
 // ErrStop says that asking again does not help.
 var ErrStop = errors.New("not asked again")
 
-// errMissing says that Stripe has no such object.
+// errMissing says that Stripe itself has said that it has no such object: a proxy's 404 says nothing.
 var errMissing = errors.New("Stripe has no such object")
 
 const (
@@ -80,8 +80,10 @@ func (a Answer) refusal() error {
 	switch {
 	case a.Status == http.StatusUnauthorized, a.Status == http.StatusForbidden:
 		return fmt.Errorf("Stripe answers %d: the key may not read meters or their sums; give it read permission for billing meters and billing meter event summaries", a.Status)
-	case a.Status == http.StatusNotFound, body.Error.Code == "resource_missing":
+	case body.Error.Code == "resource_missing":
 		return fmt.Errorf("%w: %s", errMissing, body.Error.Message)
+	case body.Error.Code == "" && body.Error.Message == "":
+		return fmt.Errorf("what answers %d is not Stripe; check STRIPE_API_BASE and the proxy", a.Status)
 	}
 	return fmt.Errorf("Stripe answers %d: %s %s", a.Status, body.Error.Code, body.Error.Message)
 }
@@ -108,24 +110,35 @@ type summary struct {
 // mostSummaries bounds the pages of one question: a year of hours.
 const mostSummaries = 100
 
-// hours are the sums of one customer on one meter, by the hour's beginning. A customer whom Stripe
-// does not know has none.
-func (s *Stripe) hours(ctx context.Context, m meters.Meter, customer string, p Period) (map[int64]float64, error) {
+// sums are those of one customer on one meter, by the hour's beginning.
+type sums struct {
+	hours map[int64]float64
+	none  bool // Stripe knows no such customer, or no such meter: that is no proof of a sum of 0
+}
+
+// hours asks for them. A customer whom Stripe does not know has none.
+func (s *Stripe) hours(ctx context.Context, m meters.Meter, customer string, p Period) (sums, error) {
 	list, err := s.summaries(ctx, m, customer, p.Since.Unix(), p.Until.Unix(), "hour")
-	sums := make(map[int64]float64, len(list))
+	if errors.Is(err, errMissing) {
+		return sums{none: true}, nil
+	}
+	read := sums{hours: make(map[int64]float64, len(list))}
 	for _, u := range list {
 		if u.Start%hour != 0 || u.End != u.Start+hour || !p.holds(u.Start) {
-			return nil, fmt.Errorf("Stripe's sum of %s for %s is from %d to %d, which is no hour that was asked for", m.EventName, customer, u.Start, u.End)
+			return sums{}, fmt.Errorf("Stripe's sum of %s for %s is from %d to %d, which is no hour that was asked for", m.EventName, customer, u.Start, u.End)
 		}
-		sums[u.Start] = u.Value
+		read.hours[u.Start] = u.Value
 	}
-	return sums, err
+	return read, err
 }
 
 // between is the one sum of a customer on a meter over whole minutes.
 func (s *Stripe) between(ctx context.Context, m meters.Meter, customer string, start, end int64) (float64, error) {
 	list, err := s.summaries(ctx, m, customer, start, end, "")
-	if err != nil || len(list) == 0 {
+	if errors.Is(err, errMissing) || err == nil && len(list) == 0 {
+		return 0, nil
+	}
+	if err != nil {
 		return 0, err
 	}
 	return list[0].Value, nil
@@ -142,8 +155,8 @@ func (s *Stripe) summaries(ctx context.Context, m meters.Meter, customer string,
 	var all []summary
 	for range mostSummaries {
 		body, err := s.ask(ctx, "/v1/billing/meters/"+url.PathEscape(m.ID)+"/event_summaries?"+query.Encode())
-		if errors.Is(err, errMissing) && query.Get("starting_after") == "" {
-			return nil, nil
+		if err != nil && query.Has("starting_after") {
+			return nil, fmt.Errorf("further sums of %s for %s: %s", m.EventName, customer, err.Error()) // a page that is missing is no missing customer
 		}
 		if err != nil {
 			return nil, fmt.Errorf("sums of %s for %s: %w", m.EventName, customer, err)

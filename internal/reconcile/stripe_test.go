@@ -32,13 +32,15 @@ func TestAsk(t *testing.T) {
 		{"403", Answer{Status: 403}, nil, 1, "give it read permission"},
 		{"400", Answer{Status: 400, Body: []byte(`{"error":{"code":"odd","message":"what"}}`)}, nil, 1, "Stripe answers 400: odd what"},
 		{"missing", Answer{Status: 400, Body: []byte(missing)}, nil, 1, "No such customer"},
-		{"redirect", Answer{Status: http.StatusFound}, nil, 1, "Stripe answers 302"},
+		{"redirect", Answer{Status: http.StatusFound}, nil, 1, "what answers 302 is not Stripe"},
+		{"a proxy", Answer{Status: 404, Body: []byte("<html>not found</html>")}, nil, 1, "what answers 404 is not Stripe"},
+		{"another 404", Answer{Status: 404, Body: []byte(`{"error":{"code":"odd","message":"what"}}`)}, nil, 1, "Stripe answers 404: odd what"},
 	}
 	for _, tt := range tests {
 		synctest.Test(t, func(t *testing.T) {
 			s := &Stripe{Read: func(context.Context, string) (Answer, error) { return tt.answer, tt.err }}
 			_, err := s.ask(t.Context(), "/")
-			if err == nil || !strings.Contains(err.Error(), tt.says) || s.reads != tt.reads {
+			if err == nil || !strings.Contains(err.Error(), tt.says) || s.reads != tt.reads || errors.Is(err, errMissing) != (tt.name == "missing") {
 				t.Errorf("%s: %d reads, %v", tt.name, s.reads, err)
 			}
 		})

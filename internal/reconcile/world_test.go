@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -30,7 +31,9 @@ type world struct {
 	letters  []Letter
 	floor    uint64
 
-	formula map[string]string           // by event name
+	formula map[string]string // by event name
+	further []map[string]any  // meters, behind those
+	reports Reports
 	counted map[string]map[int64]*sum   // by meter and customer, by Unix minute
 	reads   []string                    // paths
 	before  func(path string) *Answer   // answers in Stripe's place; nil: Stripe does
@@ -121,6 +124,13 @@ func (w *world) Messages(ctx context.Context, from time.Time, eventName, custome
 
 func (w *world) Floors(context.Context) ([]uint64, error) { return []uint64{w.floor}, nil }
 
+func (w *world) Front(context.Context) (uint64, time.Time, error) {
+	if len(w.messages) == 0 {
+		return math.MaxUint64, time.Now(), nil
+	}
+	return w.messages[0].Sequence, w.messages[0].StoredAt, nil
+}
+
 func (w *world) Read(_ context.Context, _ int, from, _ time.Time, each func(journal.Line) bool) error {
 	for _, l := range w.lines {
 		if !l.At.Before(from) && !each(l) {
@@ -145,6 +155,7 @@ func (w *world) run() *Run {
 		Past:   &Past{Outbox: w, History: w, Period: w.period(), Settle: 15 * time.Minute},
 		Stripe: &Stripe{Read: w.answer}, Letters: w, LookEvery: 30 * time.Second, Wait: 30 * time.Minute,
 		Progress: func(string, int, int) {},
+		Reports:  func(context.Context) (Reports, error) { return w.reports, nil },
 	}
 }
 
@@ -175,6 +186,9 @@ func (w *world) answer(_ context.Context, path string) (Answer, error) {
 		var data []any
 		for name, formula := range w.formula {
 			data = append(data, map[string]any{"id": name, "event_name": name, "status": "active", "default_aggregation": map[string]any{"formula": formula}})
+		}
+		for _, m := range w.further {
+			data = append(data, m)
 		}
 		list["data"] = data
 	}

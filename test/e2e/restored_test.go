@@ -149,9 +149,7 @@ func (w *world) declare(p *worker, streams ...string) {
 			w.t.Fatalf("accept-restored: exit code %d, want 1 and a word on %s:\n%s", code, stream, output)
 		}
 	}
-	if !p.halted(streams...) {
-		w.t.Error("looking has declared")
-	}
+	w.until("the halt to be still there: looking declares nothing", func() bool { return p.halted(streams...) })
 	args := []string{"accept-restored", "--yes", "--why", "a test"}
 	for _, stream := range append(streams, "usage_control_durable") {
 		if strings.Contains(output, "stream "+stream+": ") {
