@@ -7,6 +7,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,12 +138,17 @@ func (d *daemon) serve(stop, life context.Context, streams *outbox.Streams) erro
 		return err // names the setting
 	}
 	defer v1.Close()
-	shared := ratelimit.NewShared(ratelimit.SharedConfig{Rate: d.cfg.Rate, Open: streams.Control, Trouble: d.leases})
+	shared := ratelimit.NewShared(ratelimit.SharedConfig{Rate: d.cfg.Rate, Batch: d.batch(), Open: streams.Control, Trouble: d.leases})
 	bucket := ratelimit.NewBucket(ratelimit.Config{
 		Lessor: shared, Granted: d.permitted, Ceiling: func() float64 { return d.ceiling(shared.Rate()) },
 	})
 	go bucket.Run(life)
-	if err := d.assemble(stop, cut, fatal, streams, v1, bucket, shared); err != nil {
+	way, err := d.way(v1, keys, bucket)
+	if err != nil {
+		return err // names the setting
+	}
+	defer func() { way.close(); runtime.KeepAlive(way.ballast) }()
+	if err := d.assemble(stop, cut, fatal, streams, way, shared); err != nil {
 		return err
 	}
 	closeWebhooks, err := d.openWebhooks(stop, life, streams, v1, bucket)
@@ -206,19 +212,19 @@ func (d *daemon) keys(life context.Context) (func() string, error) {
 	return func() string { return file.Current().Reveal() }, nil
 }
 
-func (d *daemon) assemble(stop, cut context.Context, fatal context.CancelCauseFunc, streams *outbox.Streams, v1 *sender.V1, bucket *ratelimit.Bucket, shared *ratelimit.Shared) error {
+func (d *daemon) assemble(stop, cut context.Context, fatal context.CancelCauseFunc, streams *outbox.Streams, w way, shared *ratelimit.Shared) error {
 	members, err := d.join(stop, streams)
 	if err != nil {
 		return err
 	}
 	letters := streams.DeadLetters()
-	d.clock.Sender = v1
+	d.clock.Sender = w.sender
 	worker := delivery.NewWorker(delivery.Config{
 		SafeWindow: d.cfg.SafeWindow, AcceptForeign: d.cfg.AcceptForeignDuplicates, Epoch: streams.Epoch(),
-		Ahead: min(max(int(d.cfg.Rate/4), 4), maxConns), Random: mathrand.Float64,
+		Ahead: w.ahead, Random: mathrand.Float64, Shared: w.shared,
 	}, delivery.Parts{
-		Sender: d.clock, Permits: permits{bucket}, DeadLetters: letters, Gate: d.gate, Skew: d.clock.counts, Tracer: d.tracer, Metrics: d.metrics, Log: d.log,
-		Lanes: ratelimit.NewLanes(func(n int) { d.metrics.LanesBusy.Set(float64(n)) }),
+		Sender: d.clock, Permits: w.permits, DeadLetters: letters, Gate: d.gate, Skew: d.clock.counts, Tracer: d.tracer, Metrics: d.metrics, Log: d.log,
+		Lanes: w.lanes,
 	})
 	f := &fleet{
 		cfg: d.cfg, streams: streams, members: members, orders: &orders{open: streams.Durable, gate: d.gate, log: d.log},

@@ -60,6 +60,10 @@ func (d *delivery) run(stop, cut context.Context) Disposition {
 	if refusal := d.parse(); refusal != nil {
 		return d.buryUnparsed(stop, refusal)
 	}
+	if !d.w.inWork.enter(d.key) {
+		return d.release(turnAgain/2 + time.Duration(d.w.cfg.Random()*float64(turnAgain)))
+	}
+	defer d.w.inWork.leave(d.key)
 	if end := d.consult(stop); end != nil {
 		return end()
 	}

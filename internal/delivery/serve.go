@@ -26,6 +26,9 @@ type Config struct {
 	Epoch         string        // stamp of the USAGE stream
 	Ahead         int           // intents that may wait for a permit
 	Random        func() float64
+
+	// Shared: events share requests, and the sender counts and times those itself.
+	Shared bool
 }
 
 // Worker delivers the messages of the partitions that it is given.
@@ -41,6 +44,7 @@ type Worker struct {
 	metrics *metrics.Set
 	log     *zap.Logger
 	ahead   chan struct{}
+	inWork  inWork
 
 	warned atomic.Int64  // Unix seconds of the last warning about a long identifier
 	hands  atomic.Uint64 // messages that were accepted; tells apart the times that one was
@@ -70,6 +74,7 @@ func NewWorker(cfg Config, p Parts) *Worker {
 	return &Worker{
 		cfg: cfg, sender: p.Sender, permits: p.Permits, letters: p.DeadLetters, lanes: p.Lanes,
 		gate: p.Gate, skew: p.Skew, tracer: p.Tracer, metrics: p.Metrics, log: p.Log, ahead: make(chan struct{}, max(1, cfg.Ahead)),
+		inWork: inWork{keys: map[uint64]struct{}{}},
 	}
 }
 
@@ -189,8 +194,14 @@ func (s *serving) accept(stop, cut context.Context, m Message, done func()) {
 // laneOf is the message's event name and customer, still encoded, so it is the
 // same for an event and its replay.
 func laneOf(subject string) string {
-	tokens := strings.SplitN(subject, ".", 3)
-	return tokens[len(tokens)-1]
+	for range 2 {
+		_, rest, found := strings.Cut(subject, ".")
+		if !found {
+			return subject
+		}
+		subject = rest
+	}
+	return subject
 }
 
 // contained runs the delivery; a panic buries the message, and if even that

@@ -51,7 +51,12 @@ type replyError struct {
 // nothing else: a later fact about Stripe changes this file only.
 func classify(o observation) delivery.Answer {
 	r := o.reply()
-	answer := delivery.Answer{Class: o.class(r), Status: o.status}
+	return o.answer(o.class(r), r)
+}
+
+// answer says what is to be known of an observation of that class.
+func (o observation) answer(class delivery.Class, r reply) delivery.Answer {
+	answer := delivery.Answer{Class: class, Status: o.status}
 	if r.Error != nil {
 		answer.Code = printable(r.Error.Code, maxCode)
 		answer.Detail = printable(r.Error.Message, maxDetail)
