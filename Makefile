@@ -85,14 +85,40 @@ alerts: ## Alerts and dashboard: promtool's unit tests, runbook, metrics (Debian
 	promtool test rules deploy/prometheus/alerts_test.yaml
 	cd test/alerts && $(LINT) ./... && $(GO) vet ./... && $(GO) test $(UNCACHED) -timeout 10m ./...
 
+.PHONY: browser
+browser: ## The console in a real browser (Debian's chromium); screenshots in EVIDENCE
+	cd test/browser && $(LINT) ./... && $(GO) vet ./... && $(GO) test $(UNCACHED) -timeout 10m ./... -evidence '$(EVIDENCE)'
+
 .PHONY: fmt
 fmt: ## Format the code and sort its imports
 	$(TOOL) golangci-lint fmt
+
+# The alerts in the form that the Prometheus operator takes.
+define PROMETHEUS_RULE
+{ sed '/^spec:/q' deploy/k8s/components/podmonitor/prometheusrule.yaml; sed -n '/^groups:/,$$p' deploy/prometheus/alerts.yaml | sed 's/./  &/'; }
+endef
 
 .PHONY: docs
 docs: ## Write the generated pages again
 	$(GO) run ./cmd/meterworker config docs > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
+	$(PROMETHEUS_RULE) > deploy/k8s/components/podmonitor/prometheusrule.yaml
+
+ASSETS := internal/console/web/assets
+STATIC := internal/console/web/static
+
+.PHONY: assets
+assets: ## Take htmx, uPlot and Pico into the console again, as package-lock.json has them (npm)
+	@tmp="$$(mktemp -d)"; trap 'rm -rf "$$tmp"' EXIT; \
+	cp $(ASSETS)/package.json $(ASSETS)/package-lock.json $(ASSETS)/.npmrc "$$tmp"; \
+	(cd "$$tmp" && npm ci --ignore-scripts --no-audit --no-fund); \
+	node $(ASSETS)/copy.mjs "$$tmp/node_modules" '$(STATIC)'
+
+.PHONY: assets-check
+assets-check: ## Check that the console's copies are what `make assets` would write (npm)
+	@tmp="$$(mktemp -d)"; trap 'rm -rf "$$tmp"' EXIT; \
+	$(MAKE) --no-print-directory assets STATIC="$$tmp"; \
+	for file in $$(cd "$$tmp" && find . -type f); do cmp "$$tmp/$$file" "$(STATIC)/$$file"; done
 
 .PHONY: vet
 vet: ## go vet, and nothing that gofmt would change
@@ -172,13 +198,21 @@ cluster: ## Three servers and three workers as processes: leader changes, kill -
 	$(GO) test $(UNCACHED) -v -timeout $(CLUSTER_TIMEOUT) -tags chaos ./test/cluster -run '^Test(ClusterAtLength|TheRightCopyComesBack)$$' \
 		-rounds $(ROUNDS) -evidence '$(EVIDENCE)'
 
+# Of the benchmarks: turns of each program, and length of what is measured by time. A comma is a blank.
+BENCH_ROUNDS  ?= 1
+BENCH_SECONDS ?= 20
+BENCHES := cost,-rounds,$(BENCH_ROUNDS) latency,-rounds,$(BENCH_ROUNDS) throughput,-rounds,$(BENCH_ROUNDS) \
+	limit,-seconds,$(BENCH_SECONDS) limit,-seconds,$(BENCH_SECONDS),-replicas,3 hot,-seconds,$(BENCH_SECONDS)
+
 .PHONY: bench
-bench: ## Benchmarks: the hot path (parse, fingerprint, look-up), the use of the rate limit, a hot customer
-	$(GO) test -run '^$$' -bench . -benchmem ./usage ./internal/journal
-	$(GO) run ./bench/limit -seconds 60
-	$(GO) run ./bench/limit -seconds 60 -replicas 3
-	$(GO) run ./bench/limit -seconds 60 -replicas 1,5,2
-	$(GO) run ./bench/hot -seconds 60
+bench: ## Benchmarks in short: the hot path, then processes, with one table at the end; BENCH_ROUNDS (1), BENCH_SECONDS (20)
+	$(GO) test -run '^$$' -bench . -benchmem ./usage ./internal/journal ./internal/sender
+	@results="$$(mktemp)"; trap 'rm -f "$$results"' EXIT; \
+	for bench in $(BENCHES); do \
+		echo "== $${bench//,/ }" | tee -a "$$results"; \
+		$(GO) run ./bench/$${bench//,/ } | tee -a "$$results"; \
+	done; \
+	echo; echo "Results"; grep -E '^==| ÷ | − |requests/s' "$$results"
 
 .PHONY: demo
 demo: ## Run the whole worker against the simulator for half a minute
@@ -187,7 +221,8 @@ demo: ## Run the whole worker against the simulator for half a minute
 .PHONY: verify
 verify: ## Check that generated pages and module files are up to date
 	diff -u docs/configuration.md <($(GO) run ./cmd/meterworker config docs)
+	diff -u deploy/k8s/components/podmonitor/prometheusrule.yaml <($(PROMETHEUS_RULE))
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	$(GO) mod verify -modfile=tools.mod
-	@for module in $(MODULES) test/alerts; do (cd "$$module" && $(GO) mod verify && $(GO) mod tidy -diff); done
+	@for module in $(MODULES) test/alerts test/browser; do (cd "$$module" && $(GO) mod verify && $(GO) mod tidy -diff); done

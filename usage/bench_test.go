@@ -46,3 +46,14 @@ func TestParseAllocations(t *testing.T) {
 		t.Errorf("Parse allocates %v times, want 2", allocations)
 	}
 }
+
+// What the ledger knows an event by costs no allocation.
+func TestKeyAndFingerprintDoNotAllocate(t *testing.T) {
+	e, err := usage.Parse(message("usage.events.api_calls.cus_123", ordinary), noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(100, func() { _, _ = e.Key(), e.Fingerprint() }); n != 0 {
+		t.Errorf("%v allocations, want 0", n)
+	}
+}

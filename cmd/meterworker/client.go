@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -50,20 +51,25 @@ func (c *client) close() { c.conn.Close() }
 // withClient connects and does the work. Where the server refuses a call, which it tells
 // the connection only, the work ends at once and the error says what was refused.
 func withClient(ctx context.Context, p *process, flags any, needs role, work func(context.Context, *client) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	conn, err := dialClient(p, flags, needs)
 	if err != nil {
 		return err
 	}
 	defer conn.close()
-	conn.mu.Lock()
-	conn.abandon = func() {
+	return conn.during(ctx, work)
+}
+
+// during does the work, and ends it at a refusal.
+func (c *client) during(ctx context.Context, work func(context.Context, *client) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c.mu.Lock()
+	c.abandon = func() {
 		cancel()
-		conn.close() // a call that outlasts an interruption ends, too
+		c.close() // a call that outlasts an interruption ends, too
 	}
-	conn.mu.Unlock()
-	return conn.explain(work(ctx, conn))
+	c.mu.Unlock()
+	return c.explain(work(ctx, c))
 }
 
 // dialClient connects within seconds, or says what to do. flags points to a
@@ -77,8 +83,13 @@ func dialClient(p *process, flags any, needs role) (*client, error) {
 		cfg.NATSURL = localServer
 	}
 	p.Err = &lockedWriter{w: p.Err}
-	c := &client{cfg: cfg, needs: needs, warnings: p.Err}
-	c.conn, err = nats.Connect(cfg.NATSURL, append(clientOptions(cfg), nats.ErrorHandler(c.hear))...)
+	return dialAs(cfg, needs, p.Err)
+}
+
+// dialAs connects with settings that were read; warnings may be written to at any time.
+func dialAs(cfg Config, needs role, warnings io.Writer, more ...nats.Option) (_ *client, err error) {
+	c := &client{cfg: cfg, needs: needs, warnings: warnings}
+	c.conn, err = nats.Connect(cfg.NATSURL, slices.Concat(clientOptions(cfg), []nats.Option{nats.ErrorHandler(c.hear)}, more)...)
 	if refusal := asLogin(err, cfg); refusal != nil {
 		return nil, refusal
 	}

@@ -39,16 +39,9 @@ func (c *DLQDiscardCmd) Run(ctx context.Context, p *process) error {
 		reportBrokenPipe()
 		r := &letterRun{
 			selection: c.LetterSelection, process: p, letters: letters, refusal: conn.refusal, progress: newProgress(p), pace: newPace(0),
-			deed: deed{
-				question: "Discard %d dead letters? Their usage will not be billed.", past: "discarded", future: "would discard",
-				done: replay.Discarded, possible: replay.PossibleDiscard,
-				judge: func(l replay.Letter) replay.Result {
-					return replay.Result{ID: l.ID, Outcome: replay.PossibleDiscard, Identifier: l.Identifier}
-				},
-				do:   letters.Discard,
-				each: func(result replay.Result) error { return writeResult(p, c.Output, result) },
-			},
+			deed: discardDeed(letters),
 		}
+		r.deed.each = func(result replay.Result) error { return writeResult(p, c.Output, result) }
 		if !c.DryRun {
 			if r.record, err = beginRecord(ctx, p, conn, c.ActorSettings, audit.Discard, c.Why); err != nil {
 				return err
@@ -56,4 +49,16 @@ func (c *DLQDiscardCmd) Run(ctx context.Context, p *process) error {
 		}
 		return r.run(ctx, ids, filter)
 	})
+}
+
+// discardDeed deletes letters.
+func discardDeed(letters *replay.Letters) deed {
+	return deed{
+		question: "Discard %d dead letters? Their usage will not be billed.", past: "discarded", future: "would discard",
+		done: replay.Discarded, possible: replay.PossibleDiscard,
+		judge: func(l replay.Letter) replay.Result {
+			return replay.Result{ID: l.ID, Outcome: replay.PossibleDiscard, Identifier: l.Identifier}
+		},
+		do: letters.Discard,
+	}
 }

@@ -149,20 +149,9 @@ func (c *DLQEditCmd) publish(ctx context.Context, p *process, conn *client, lett
 	if err != nil {
 		return err
 	}
-	recorded := recordedLetter(l)
-	recorded.After, recorded.NewBody = r.Identifier, audit.Digest(r.Body())
-	changes := map[string]audit.Change{}
-	for _, change := range replay.Changes(l.Body, r.Body()) {
-		changes[change.Field] = audit.Change{From: change.From, To: change.To}
-	}
-	if err := run.Intent(ctx, audit.Record{Total: 1, Letters: []audit.Letter{recorded}, Changes: changes, Note: "published on " + r.Subject}); err != nil {
-		return err
-	}
-	result := letters.Publish(ctx, r)
-	recorded.Outcome, recorded.Published, recorded.Detail = string(result.Outcome), result.Sequence, result.Detail
-	err = run.Result(ctx, audit.Record{Total: 1, Counts: map[string]int{string(result.Outcome): 1}, Letters: []audit.Letter{recorded}})
-	if refusal := conn.refusal(); refusal != nil && result.Outcome == replay.Failed {
-		result.Detail = denied(refusal, result.Detail)
+	result, err := publishEdit(ctx, conn, run, letters, l, r)
+	if result.Outcome == "" {
+		return err // nothing was done
 	}
 	if err := errors.Join(err, writeResult(p, c.Output, result)); err != nil {
 		return err
@@ -171,4 +160,25 @@ func (c *DLQEditCmd) publish(ctx context.Context, p *process, conn *client, lett
 		return &silentError{exitFailed}
 	}
 	return nil
+}
+
+// publishEdit publishes a revision between its two records. Without an outcome nothing was
+// done.
+func publishEdit(ctx context.Context, conn *client, run *audit.Run, letters *replay.Letters, l replay.Letter, r replay.Revision) (replay.Result, error) {
+	recorded := recordedLetter(l)
+	recorded.After, recorded.NewBody = r.Identifier, audit.Digest(r.Body())
+	changes := map[string]audit.Change{}
+	for _, change := range replay.Changes(l.Body, r.Body()) {
+		changes[change.Field] = audit.Change{From: change.From, To: change.To}
+	}
+	if err := run.Intent(ctx, audit.Record{Total: 1, Letters: []audit.Letter{recorded}, Changes: changes, Note: "published on " + r.Subject}); err != nil {
+		return replay.Result{}, err
+	}
+	result := letters.Publish(ctx, r)
+	recorded.Outcome, recorded.Published, recorded.Detail = string(result.Outcome), result.Sequence, result.Detail
+	err := run.Result(ctx, audit.Record{Total: 1, Counts: map[string]int{string(result.Outcome): 1}, Letters: []audit.Letter{recorded}})
+	if refusal := conn.refusal(); refusal != nil && result.Outcome == replay.Failed {
+		result.Detail = denied(refusal, result.Detail)
+	}
+	return result, err
 }

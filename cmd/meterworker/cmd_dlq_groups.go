@@ -63,7 +63,11 @@ type groupObject struct {
 }
 
 func printGroupJSON(w io.Writer, g replay.Group, _ int) error {
-	return writeJSONLine(w, groupObject{string(g.Reason), g.Code, g.Count, rfc3339(g.Oldest), g.EventNames, g.MoreNames})
+	return writeJSONLine(w, newGroupObject(g))
+}
+
+func newGroupObject(g replay.Group) groupObject {
+	return groupObject{string(g.Reason), g.Code, g.Count, rfc3339(g.Oldest), g.EventNames, g.MoreNames}
 }
 
 const groupColumns = "%-32s  %-36s  %8v  %-20s  %s\n"

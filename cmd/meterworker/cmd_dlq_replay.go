@@ -70,15 +70,9 @@ func (c *DLQReplayCmd) newRun(ctx context.Context, p *process, conn *client, let
 	allowed := replay.Permission{AcceptDoubleBilling: c.AcceptDoubleBilling, Hopeless: c.Hopeless || c.Yes || len(c.IDs) > 0}
 	r := &letterRun{
 		selection: c.LetterSelection, process: p, letters: letters, refusal: conn.refusal, progress: newProgress(p), pace: newPace(0),
-		deed: deed{
-			question: "Replay %d dead letters?", past: "replayed", future: "would replay", done: replay.Replayed, possible: replay.Possible,
-			judge: func(l replay.Letter) replay.Result { return replay.Check(l, allowed, time.Now()) },
-			do: func(ctx context.Context, id uint64) replay.Result {
-				return letters.Replay(ctx, id, allowed, time.Now())
-			},
-			each: func(result replay.Result) error { return c.write(p, result) },
-		},
+		deed: replayDeed(letters, allowed),
 	}
+	r.deed.each = func(result replay.Result) error { return c.write(p, result) }
 	if c.DryRun {
 		return r, nil
 	}
@@ -91,6 +85,17 @@ func (c *DLQReplayCmd) newRun(ctx context.Context, p *process, conn *client, let
 		r.deed.judge, err = unlessEdited(ctx, conn, r.deed.judge)
 	}
 	return r, err
+}
+
+// replayDeed publishes letters again.
+func replayDeed(letters *replay.Letters, allowed replay.Permission) deed {
+	return deed{
+		question: "Replay %d dead letters?", past: "replayed", future: "would replay", done: replay.Replayed, possible: replay.Possible,
+		judge: func(l replay.Letter) replay.Result { return replay.Check(l, allowed, time.Now()) },
+		do: func(ctx context.Context, id uint64) replay.Result {
+			return letters.Replay(ctx, id, allowed, time.Now())
+		},
+	}
 }
 
 // unlessEdited refuses letters of which an edit was begun that may be stored under another

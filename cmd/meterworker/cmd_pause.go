@@ -53,7 +53,7 @@ func (*ResumeCmd) Help() string {
 // Run pauses the fleet.
 func (c *PauseCmd) Run(ctx context.Context, p *process) error {
 	return c.run(ctx, p, order{
-		flags: c, action: audit.Pause, change: func(o *outbox.Orders) { o.Paused = true },
+		flags: c, action: audit.Pause, change: pauseFleet,
 		obeyed: func(state string) bool { return state == delivery.StatePaused || state == delivery.StateHalted },
 		word:   "paused", done: "%d of %d workers have stopped fetching", none: "no worker runs now; one that starts will wait",
 	})
@@ -62,7 +62,7 @@ func (c *PauseCmd) Run(ctx context.Context, p *process) error {
 // Run lets the fleet go on.
 func (c *ResumeCmd) Run(ctx context.Context, p *process) error {
 	return c.run(ctx, p, order{
-		flags: c, action: audit.Resume, change: func(o *outbox.Orders) { o.Paused = false; o.Resumed++ },
+		flags: c, action: audit.Resume, change: resumeFleet,
 		obeyed: func(state string) bool { return state != delivery.StatePaused && state != "" },
 		word:   "resumed", done: "%d of %d workers are not paused any more", none: "no worker runs now",
 	})
@@ -86,7 +86,7 @@ func (c *OrderSettings) run(ctx context.Context, p *process, o order) error {
 			return err
 		}
 		err = recorded(ctx, run, "the whole fleet", func() (string, error) {
-			return "the order is stored", c.store(ctx, conn.js, o, c.who(p, conn).Actor)
+			return "the order is stored", storeOrder(ctx, conn.js, o.change, c.who(p, conn).Actor, c.Why)
 		})
 		if err != nil {
 			return err
@@ -95,8 +95,11 @@ func (c *OrderSettings) run(ctx context.Context, p *process, o order) error {
 	})
 }
 
-// store writes the order down: from then on it stands.
-func (c *OrderSettings) store(ctx context.Context, js jetstream.JetStream, o order, actor string) error {
+func pauseFleet(o *outbox.Orders)  { o.Paused = true }
+func resumeFleet(o *outbox.Orders) { o.Paused = false; o.Resumed++ }
+
+// storeOrder writes the order down: from then on it stands.
+func storeOrder(ctx context.Context, js jetstream.JetStream, change func(*outbox.Orders), actor, why string) error {
 	kv, err := js.KeyValue(ctx, outbox.DurableBucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		return fmt.Errorf("key-value bucket %s does not exist: no worker has run on this NATS account yet; start `meterworker run` once, or check NATS_URL", outbox.DurableBucket)
@@ -105,8 +108,8 @@ func (c *OrderSettings) store(ctx context.Context, js jetstream.JetStream, o ord
 		return fmt.Errorf("key-value bucket %s: %w", outbox.DurableBucket, err)
 	}
 	_, err = outbox.Order(ctx, kv, func(orders *outbox.Orders) {
-		o.change(orders)
-		orders.By, orders.Why, orders.At = actor, c.Why, time.Now()
+		change(orders)
+		orders.By, orders.Why, orders.At = actor, why, time.Now()
 	})
 	return err // says what it was about
 }

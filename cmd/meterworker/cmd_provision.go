@@ -52,7 +52,8 @@ func provision(ctx context.Context, p *process, conn *client, cfg Config) error 
 	if err != nil {
 		return err // names the stream
 	}
-	_, err = fmt.Fprintf(p.Out, "ready: streams %s, %s, %s, %d consumers, buckets %s, %s; mode %s\n", outbox.UsageStream, outbox.JournalStream, outbox.DLQStream,
+	_, err = fmt.Fprintf(p.Out, "ready: streams %s, %s, %s, %s, %s, %d consumers, buckets %s, %s; mode %s\n",
+		outbox.UsageStream, outbox.JournalStream, outbox.DLQStream, outbox.AuditStream, outbox.ReportsStream,
 		streams.Partitions(), outbox.ControlBucket, outbox.DurableBucket, cfg.Mode)
 	return err
 }

@@ -94,9 +94,13 @@ type LedgerSettings struct {
 
 // HTTPSettings say where the worker listens.
 type HTTPSettings struct {
-	AdminAddr      *string `name:"admin-addr" variable:"METERWORKER_ADMIN_ADDR" preset:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of /livez, /readyz and /metrics."`
-	AdminTokenFile *string `name:"admin-token-file" variable:"METERWORKER_ADMIN_TOKEN_FILE" placeholder:"FILE" help:"File with the token that page and API ask for; needed beyond loopback."`
-	WebhookAddr    *string `name:"webhook-addr" variable:"METERWORKER_WEBHOOK_ADDR" preset:"127.0.0.1:4242" placeholder:"HOST:PORT" help:"Address of /webhooks, open when there is a webhook secret."`
+	AdminAddr            *string `name:"admin-addr" variable:"METERWORKER_ADMIN_ADDR" preset:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of /livez, /readyz and /metrics, and of the console."`
+	AdminTokenFile       *string `name:"admin-token-file" variable:"METERWORKER_ADMIN_TOKEN_FILE" placeholder:"FILE" help:"File with the token that the console asks for, 16 bytes or more; watched, so that a rotation needs no restart. Beyond loopback there is no console without one."`
+	AdminReadOnly        *string `name:"admin-read-only" variable:"METERWORKER_ADMIN_READ_ONLY" preset:"false" choices:"true,false" placeholder:"BOOL" help:"Refuse whatever the console could change."`
+	AdminNATSURL         *string `name:"admin-nats-url" variable:"METERWORKER_ADMIN_NATS_URL" presettext:"as the worker" placeholder:"URL" holds:"url" help:"Addresses of the NATS servers with the user and password of the console, which needs an operator's permissions."`
+	AdminNATSCreds       *string `name:"admin-nats-creds" variable:"METERWORKER_ADMIN_NATS_CREDS" presettext:"as the worker" placeholder:"FILE" help:"Credentials file of the console's NATS user."`
+	AdminNATSInboxPrefix *string `name:"admin-nats-inbox-prefix" variable:"METERWORKER_ADMIN_NATS_INBOX_PREFIX" presettext:"_INBOX for a user of its own" placeholder:"SUBJECT" help:"Where the console receives answers: the prefix that its NATS user may subscribe to."`
+	WebhookAddr          *string `name:"webhook-addr" variable:"METERWORKER_WEBHOOK_ADDR" preset:"127.0.0.1:4242" placeholder:"HOST:PORT" help:"Address of /webhooks, open when there is a webhook secret."`
 }
 
 // TracingSettings let people look into a running worker. Those of OpenTelemetry have its
@@ -157,7 +161,11 @@ type Config struct {
 	DataDir string
 
 	AdminAddr, AdminTokenFile string
-	WebhookAddr               string
+	AdminReadOnly             bool
+	// Of the console's own NATS user; empty where it is the worker's.
+	AdminNATSURL, AdminNATSCreds, AdminNATSInboxPrefix string
+
+	WebhookAddr string
 	// WebhookSecretFile wins over WebhookSecret; without either, no webhooks.
 	WebhookSecretFile string
 	WebhookSecret     secret

@@ -75,6 +75,10 @@ var badValues = []struct {
 	{"METERWORKER_ADMIN_ADDR", "127.0.0.1:", "no HOST:PORT"},
 	{"METERWORKER_WEBHOOK_ADDR", "[::1", "no HOST:PORT"},
 	{"METERWORKER_ADMIN_TOKEN_FILE", "/does/not/exist", "no such file"},
+	{"METERWORKER_ADMIN_READ_ONLY", "yes", "no choice"},
+	{"METERWORKER_ADMIN_NATS_URL", "http://nats:4222", `scheme "http"`},
+	{"METERWORKER_ADMIN_NATS_CREDS", "/does/not/exist", "no such file"},
+	{"METERWORKER_ADMIN_NATS_INBOX_PREFIX", "_INBOX.>", "no subject"},
 	{"STRIPE_VERSION", "latest", "no version"},
 
 	{"STRIPE_API_BASE", "https://api.stripe.com@evil", "user information"},

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/meterworker/meterworker/internal/sender"
+	"github.com/meterworker/meterworker/internal/webhook"
 )
 
 const (
@@ -101,6 +102,25 @@ func splitRemedy(err error, otherwise string) (detail, remedy string) {
 		remedy = otherwise
 	}
 	return detail, remedy
+}
+
+// webhookSecrets judges them by the rules of the receiver, so that what passes here is what
+// it accepts.
+func (l *loader) webhookSecrets(c Config, env environment) {
+	name, err := "stripe-webhook-secret-file", error(nil)
+	switch {
+	case c.WebhookSecretFile != "":
+		if _, err = webhook.NewSecretFile(c.WebhookSecretFile); err != nil {
+			err = errors.New(strings.TrimPrefix(err.Error(), "webhook secret file "+c.WebhookSecretFile+": ")) // as with the key
+		}
+	case c.WebhookSecret != "":
+		name = "stripe-webhook-secret"
+		_, err = webhook.ParseSecrets(env[l.setting(name).Variable])
+	}
+	if err != nil && !l.refused(name) {
+		detail, remedy := splitRemedy(err, "name a regular file that holds the signing secret (whsec_) of the webhook endpoint")
+		l.refuse(name, detail, remedy)
+	}
 }
 
 // agree takes the mode from the key, or refuses one that differs.

@@ -45,6 +45,29 @@ func TestLiveKeyKeepsAwayFromSimulators(t *testing.T) {
 	}
 }
 
+func TestWebhookSecrets(t *testing.T) {
+	tests := []struct{ name, variable, value, want string }{
+		{"a key in its place", "STRIPE_WEBHOOK_SECRET", "sk_test_" + hidden, "not a signing secret"},
+		{"too many", "STRIPE_WEBHOOK_SECRET", strings.Repeat("whsec_"+hidden+" ", 5), "more than 4"},
+		{"file with a key", "STRIPE_WEBHOOK_SECRET_FILE", write(t, "sk_live_"+hidden), "not a signing secret"},
+		{"empty file", "STRIPE_WEBHOOK_SECRET_FILE", write(t, ""), "no signing secret"},
+		{"missing file", "STRIPE_WEBHOOK_SECRET_FILE", "/does/not/exist", "no such file"},
+		{"directory", "STRIPE_WEBHOOK_SECRET_FILE", t.TempDir(), "no regular file"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, problems := load(t, environment{"STRIPE_API_KEY": testKey, tt.variable: tt.value})
+			wantProblem(t, problems, tt.variable, tt.want)
+			if text := fmt.Sprint(problems); strings.Contains(text, hidden) {
+				t.Errorf("the message shows the secret: %s", text)
+			}
+		})
+	}
+	if _, problems := load(t, environment{"STRIPE_API_KEY": testKey, "STRIPE_WEBHOOK_SECRET_FILE": write(t, "whsec_old\nwhsec_new\n")}); problems != nil {
+		t.Errorf("two secrets: %v", problems)
+	}
+}
+
 func TestKeyFiles(t *testing.T) {
 	tests := []struct{ name, path, want string }{
 		{"empty", write(t, ""), "empty"},

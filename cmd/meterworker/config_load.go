@@ -55,6 +55,9 @@ func (l *loader) config(env environment, need keyNeed, terminal bool) Config {
 	l.streams(&c)
 	l.ledger(&c)
 	l.http(&c, env)
+	if need != keyIgnored {
+		l.webhookSecrets(c, env)
+	}
 	l.tracing(&c, env)
 	l.logging(&c, terminal)
 	return c
@@ -139,7 +142,7 @@ func (l *loader) ledger(c *Config) {
 
 func (l *loader) http(c *Config, env environment) {
 	c.AdminAddr = l.address("admin-addr")
-	c.AdminTokenFile = l.file("admin-token-file")
+	l.console(c)
 	c.WebhookAddr = l.address("webhook-addr")
 	c.WebhookSecretFile = l.file("stripe-webhook-secret-file")
 	c.WebhookSecret = secret(env[l.setting("stripe-webhook-secret").Variable])

@@ -32,6 +32,7 @@ type daemon struct {
 	metrics *metrics.Set
 	gate    *delivery.Gate
 	admin   *console.Server
+	pages   *console.Pages
 	clock   *clockWatch
 	tracer  delivery.Tracer // nil: nothing is traced
 
@@ -80,6 +81,7 @@ func (d *daemon) run(stop context.Context) error {
 	d.mu.Lock() // /readyz looks already
 	d.broker = b
 	d.mu.Unlock()
+	defer d.runPages(stop)()
 	streams, err := d.openStreams(stop)
 	if err == nil {
 		err = d.serve(stop, life, streams)
@@ -108,9 +110,14 @@ func metricLabels() metrics.Labels {
 // listen opens the admin address first of all: a worker that waits for NATS is
 // alive and not ready.
 func (d *daemon) listen(life context.Context) (err error) {
-	handler := console.New(console.Config{Registry: d.metrics.Registry, Ready: d.ready, Logger: d.log})
-	d.admin, err = console.Serve(life, d.cfg.AdminAddr, handler, d.log)
-	return err // names the address and the remedy
+	if d.pages, err = d.openPages(life); err != nil {
+		return err
+	}
+	handler := console.New(console.Config{Registry: d.metrics.Registry, Ready: d.ready, Pages: d.pages, Logger: d.log})
+	if d.admin, err = console.Serve(life, d.cfg.AdminAddr, handler, d.log); err != nil {
+		return err // names the address and the remedy
+	}
+	return boundAsSaid(d.cfg.AdminAddr, d.admin.Addr())
 }
 
 func (d *daemon) waiting(reason string) {

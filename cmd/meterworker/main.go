@@ -40,6 +40,7 @@ type CLI struct {
 	Audit       AuditCmd          `cmd:"" group:"operate" help:"List what people did by hand: who, when, why, and to what."`
 	Status      StatusCmd         `cmd:"" group:"operate" help:"Show how delivery goes: backlog, rate, workers, dead letters."`
 	Doctor      DoctorCmd         `cmd:"" group:"operate" help:"Check NATS, Stripe, streams, workers and clocks; each finding with its remedy."`
+	Reconcile   ReconcileCmd      `cmd:"" group:"operate" help:"Compare what was delivered with what Stripe has counted, and name what differs."`
 	Provision   ProvisionCmd      `cmd:"" group:"operate" help:"Create the streams, so that workers need no right to."`
 	Schema      SchemaCmd         `cmd:"" group:"tools" help:"Print the JSON Schema of the message body, or the AsyncAPI document."`
 	Simulate    SimulateCmd       `cmd:"" group:"tools" help:"Run the simulated Stripe as a server."`

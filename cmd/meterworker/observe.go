@@ -22,6 +22,7 @@ func (d *daemon) observe(ctx context.Context) {
 	defer ticker.Stop()
 	trimmed := time.Now()
 	for {
+		roomForHeap()
 		d.gaugeReady()
 		d.gauge(ctx)
 		_, first := d.fleet.holdings()[0] // its owner speaks for the fleet

@@ -64,6 +64,46 @@ func (t *Trail) Each(ctx context.Context, f Filter, follow bool, visit func(Reco
 	}
 }
 
+// Back visits the records that the filter selects, newest first, from before that number on;
+// 0 is the end of the trail.
+func (t *Trail) Back(ctx context.Context, f Filter, before uint64, visit func(Record) error) error {
+	last, err := t.last(ctx)
+	if err != nil {
+		return err
+	}
+	if before == 0 || before > last {
+		before = last + 1
+	}
+	for sequence := before - 1; sequence > 0; sequence-- {
+		record, err := t.get(ctx, sequence)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue // somebody with more rights has taken it out
+		}
+		if err != nil {
+			return err
+		}
+		if record.StoredAt.Before(f.Since) {
+			return nil
+		}
+		if f.Matches(record) {
+			if err := visit(record); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (t *Trail) get(ctx context.Context, sequence uint64) (Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	m, err := t.stream.GetMsg(ctx, sequence)
+	if err != nil {
+		return Record{}, fmt.Errorf("read stream %s: %w", outbox.AuditStream, err)
+	}
+	return decode(m)
+}
+
 // visitNext visits the first record from next on, and returns where to go on.
 func (t *Trail) visitNext(ctx context.Context, next, last uint64, f Filter, visit func(Record) error) (uint64, error) {
 	if err := ctx.Err(); err != nil {

@@ -26,6 +26,8 @@ type Config struct {
 	// and must not block: remember states, do not probe. Required. A worker
 	// without checks is not ready.
 	Ready func() []Check
+	// Pages are page and API; nil: there are none.
+	Pages *Pages
 	// Logger receives failed answers; nil drops them.
 	Logger *zap.Logger
 }
@@ -45,14 +47,28 @@ func New(cfg Config) http.Handler {
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: 4,
 	}))
-	return guard(mux)
+	if cfg.Pages != nil {
+		cfg.Pages.register(mux)
+	}
+	return guard(http.NewCrossOriginProtection().Handler(mux))
 }
+
+// policy lets a page have what this address serves and nothing else; no script or style
+// stands in a page itself.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; " +
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // guard sets the headers that every answer carries.
 func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Cache-Control", "no-store")
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		next.ServeHTTP(w, r)
 	})
 }

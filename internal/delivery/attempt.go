@@ -41,11 +41,39 @@ func (d *delivery) intend() error {
 		d.intent = journal.Now(time.Now())
 		return nil
 	}
-	t0, err := d.journal.Intend(settling(), d.entry())
+	e := d.entry()
+	e.Patience = d.w.intentPatience()
+	t0, err := d.journal.Intend(settling(), e)
 	if err == nil {
 		d.intent = t0
 	}
 	return err // only its presence matters
+}
+
+// Entries of the journal wait this long at most for others to share a write with: that
+// makes 20 writes a second of either kind for a partition, and is well below the eighth of
+// a second that the permit of a patient intent is away.
+const mostPatience = 50 * time.Millisecond
+
+// fewAhead is how many turns are too few to tell a queue for permits by.
+const fewAhead = 8
+
+// intentPatience is how long an intent may wait. While half of those who may be ahead wait for
+// a permit, the next one is an eighth of a second away, and the send is not later for it.
+func (w *Worker) intentPatience() time.Duration {
+	if most := cap(w.ahead); most < fewAhead || len(w.ahead) < most/2 {
+		return 0
+	}
+	return mostPatience
+}
+
+// recordPatience is how long the record of a delivery may wait: half as long as
+// the request took, and not at all while others wait in its lane.
+func (d *delivery) recordPatience() time.Duration {
+	if d.w.crowd == nil || d.w.crowd.Crowded(laneOf(d.message.Subject())) {
+		return 0
+	}
+	return min(time.Since(d.letter.LastAttempt)/2, mostPatience)
 }
 
 func (d *delivery) entry() journal.Entry {

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // places bounds the messages of one partition that are in this worker's hands. A
@@ -22,14 +23,29 @@ func newPlaces(limit func() int) *places {
 	return &places{limit: limit, freed: make(chan struct{}, 1)}
 }
 
-// free waits until there is a place and returns how many there are.
+// gather is how long a pull waits for more places than one. Three quarters of the
+// places are held then, several seconds' worth of work, so that nothing runs dry; and a
+// pull for each single place cost the worker and the server more than the message did.
+const gather = 250 * time.Millisecond
+
+// free waits until there is a place and returns how many there are. While most are
+// held it waits for a quarter of them, though not for long.
 func (p *places) free(ctx context.Context) (int, error) {
-	for {
-		if n := p.now(); n > 0 {
+	var patience <-chan time.Time
+	for hasty := false; ; {
+		n := p.now()
+		if n > 0 && (hasty || n >= p.limit()/4) {
 			return n, ctx.Err()
+		}
+		if n > 0 && patience == nil {
+			timer := time.NewTimer(gather)
+			defer timer.Stop()
+			patience = timer.C
 		}
 		select {
 		case <-p.freed:
+		case <-patience:
+			hasty = true
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}

@@ -68,3 +68,8 @@ type DeadLetters interface {
 type Lanes interface {
 	Offer(key string, work func()) (again time.Duration, taken bool)
 }
+
+// Crowd is what lanes may tell besides: whether work waits behind that which runs.
+type Crowd interface {
+	Crowded(key string) bool
+}

@@ -38,6 +38,7 @@ type Worker struct {
 	permits Permits
 	letters DeadLetters
 	lanes   Lanes
+	crowd   Crowd // nil: every lane is taken for crowded
 	gate    *Gate
 	skew    *Skew
 	tracer  Tracer
@@ -71,8 +72,9 @@ func NewWorker(cfg Config, p Parts) *Worker {
 	if p.Tracer == nil {
 		p.Tracer = noTracer{}
 	}
+	crowd, _ := p.Lanes.(Crowd)
 	return &Worker{
-		cfg: cfg, sender: p.Sender, permits: p.Permits, letters: p.DeadLetters, lanes: p.Lanes,
+		crowd: crowd, cfg: cfg, sender: p.Sender, permits: p.Permits, letters: p.DeadLetters, lanes: p.Lanes,
 		gate: p.Gate, skew: p.Skew, tracer: p.Tracer, metrics: p.Metrics, log: p.Log, ahead: make(chan struct{}, max(1, cfg.Ahead)),
 		inWork: inWork{keys: map[uint64]struct{}{}},
 	}
@@ -194,14 +196,16 @@ func (s *serving) accept(stop, cut context.Context, m Message, done func()) {
 // laneOf is the message's event name and customer, still encoded, so it is the
 // same for an event and its replay.
 func laneOf(subject string) string {
-	for range 2 {
-		_, rest, found := strings.Cut(subject, ".")
-		if !found {
-			return subject
-		}
-		subject = rest
+	_, rest, two := strings.Cut(subject, ".")
+	_, lane, three := strings.Cut(rest, ".")
+	switch {
+	case three:
+		return lane
+	case two:
+		return rest
+	default:
+		return subject
 	}
-	return subject
 }
 
 // contained runs the delivery; a panic buries the message, and if even that

@@ -26,7 +26,7 @@ func settling() context.Context { return context.Background() }
 func (d *delivery) delivered(a Answer) Disposition {
 	d.trace.Settling()
 	e := d.entry()
-	e.State = journal.Delivered
+	e.State, e.Patience = journal.Delivered, d.recordPatience()
 	if faultpoint.Seeded(faultpoint.AckBeforeRecord) {
 		defer func() { _ = d.journal.Record(settling(), e) }()
 	} else if err := d.journal.Record(settling(), e); err != nil {

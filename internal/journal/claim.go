@@ -76,6 +76,8 @@ type claim struct {
 	ledger *Ledger
 	open   map[uint64]openIntent
 
+	entries []Entry // room for those of one message
+
 	untidy  int    // entries read since the last look at the ledger's size
 	ordinal uint64 // last one seen since the last marker
 }
@@ -127,10 +129,11 @@ func (c *claim) message(m Stored) error {
 	if m.Kind == OwnerKind {
 		return c.owner(m)
 	}
-	body, err := unpack(m.Data)
+	body, err := unpackInto(c.entries, m.Data)
 	if err != nil {
 		return unreadable(c.partition, m, err)
 	}
+	c.entries = body.entries
 	if body.ordinal <= c.ordinal {
 		return nil // a late copy of a write that was read already
 	}

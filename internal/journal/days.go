@@ -14,38 +14,44 @@ const MinMemory = 25 * time.Hour
 // what Stripe forgets too.
 var ErrMemory = errors.New("the ledger is over METERWORKER_LEDGER_MAX_BYTES and may not forget the last 25 hours; give it more memory, more workers or more partitions")
 
-// day holds what was recorded on one UTC day of server time.
+// day is one UTC day of server time on which something was recorded.
 type day struct {
-	number    int64
-	delivered map[uint64]delivery
-	dead      map[uint64]uint64 // hash of the body, by sequence
+	number int64
+	tag    uint8 // what the rows of the day say in the tables
 }
 
-// Bytes of memory an entry costs at most, from Go's map layout (key, value and a
-// control byte, in tables that are 7/16 full just after they grew; BenchmarkMemory
-// measures it). Used for the cap only.
+// maxDays bounds the days, so that tags are unique. A window of 36 days keeps 37, and a
+// journal that somebody keeps for longer is read day by day.
+const maxDays = 255
+
+// Bytes of memory at most, with Go's maps, that the few entries take which are in no
+// table. Used for the cap only.
 const (
-	bytesDelivered = 58
-	bytesDead      = 40
-	bytesAttempt   = 160
-	bytesDying     = 1200
+	bytesAttempt = 160
+	bytesDying   = 1200
 )
 
 const dayLength = 24 * time.Hour
 
 func dayNumber(t time.Time) int64 { return t.Unix() / int64(dayLength/time.Second) }
 
-// day returns the table for stamp. Stamps come in order but for clock steps, so
-// an older day than the newest is written to the newest: it is then kept longer,
-// never shorter.
-func (l *Ledger) day(stamp time.Time) *day {
+// day returns the tag for stamp. Stamps come in order but for clock steps, so what is
+// of an older day than the newest is taken for the newest's: it is then kept longer,
+// never shorter. So is the newest day itself where there are too many.
+func (l *Ledger) day(stamp time.Time) uint8 {
 	number := dayNumber(stamp)
-	if n := len(l.days); n > 0 && l.days[n-1].number >= number {
-		return l.days[n-1]
+	if len(l.days) == 0 {
+		l.days = append(l.days, day{number: number})
 	}
-	d := &day{number: number, delivered: map[uint64]delivery{}, dead: map[uint64]uint64{}}
-	l.days = append(l.days, d)
-	return d
+	newest := &l.days[len(l.days)-1]
+	switch {
+	case number <= newest.number:
+	case len(l.days) == maxDays:
+		newest.number = number
+	default:
+		l.days = append(l.days, day{number, newest.tag + 1}) // wraps
+	}
+	return l.days[len(l.days)-1].tag
 }
 
 // Expire drops days and attempts older than window, by server time now. What had a
@@ -85,15 +91,18 @@ func (l *Ledger) Shrink(limit int64, now time.Time) (forgotten int, err error) {
 		if len(l.days) == 0 || !l.days[0].end().Before(now.Add(-MinMemory)) {
 			return forgotten, ErrMemory
 		}
-		forgotten += len(l.days[0].delivered)
-		l.dropDay()
+		forgotten += l.dropDay()
 	}
 	return forgotten, nil
 }
 
-func (l *Ledger) dropDay() {
-	l.forget(l.days[0].end())
-	l.days = slices.Delete(l.days, 0, 1) // clears the freed element, so that the tables go
+// dropDay forgets the oldest day, and returns how many identifiers were delivered on it.
+func (l *Ledger) dropDay() int {
+	oldest := l.days[0]
+	l.forget(oldest.end())
+	l.days = slices.Delete(l.days, 0, 1)
+	l.dead.drop(oldest.tag)
+	return l.delivered.drop(oldest.tag)
 }
 
 // forget notes that events with timestamps before until may not be known any more.
@@ -132,24 +141,17 @@ func (l *Ledger) compare(stamp, wall time.Time) {
 const maxAhead = 10 * time.Minute
 
 // end is the latest timestamp that an event delivered on the day may have.
-func (d *day) end() time.Time {
+func (d day) end() time.Time {
 	return time.Unix((d.number+1)*int64(dayLength/time.Second), 0).Add(maxAhead)
 }
 
-// Size is the estimated memory in bytes, and the number of identifiers known.
+// Size is the memory in bytes, and the number of identifiers known.
 func (l *Ledger) Size() (bytes int64, identifiers int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, d := range l.days {
-		identifiers += len(d.delivered)
-	}
-	return l.size(), identifiers
+	return l.size(), l.delivered.count
 }
 
 func (l *Ledger) size() int64 {
-	n := l.attempts*bytesAttempt + len(l.dying)*bytesDying
-	for _, d := range l.days {
-		n += len(d.delivered)*bytesDelivered + len(d.dead)*bytesDead
-	}
-	return int64(n)
+	return l.delivered.size() + l.dead.size() + int64(l.attempts*bytesAttempt+len(l.dying)*bytesDying)
 }

@@ -13,7 +13,8 @@
 // A sequence is a message's number in the outbox. A key is a 64-bit hash of
 // (event name, customer, identifier). A fingerprint is a 32-bit hash of the
 // content as published. An entry is small, so many are packed into one message
-// (group commit: what piled up while the last write was under way).
+// (group commit: what piled up while the last write was under way, and what came while
+// an entry had patience: see [Entry]).
 //
 // # The fence
 //
@@ -108,7 +109,7 @@
 // messages older than any later marker, resolved by records that are stored.
 // The marker is renewed under the fence long before the age limit takes it. Records
 // leave by the stream's age limit (36 days: 35 until Stripe refuses an event by
-// its timestamp, and a margin). In memory the ledger keeps one table a day and
+// its timestamp, and a margin). In memory the ledger keeps its rows by day and
 // drops whole days, when they leave the window or when memory is short; from then
 // on an event whose timestamp is older than what is still known is reported as
 // [Forgotten] ([Ledger.Horizon] says how old). Below 25 hours the ledger refuses to

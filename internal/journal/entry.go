@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -40,6 +41,10 @@ type Entry struct {
 	State       State
 	T0          time.Time // Unknown only: server time, millisecond precision
 	Letter      []byte    // Dying only: the letter's headers, opaque here
+
+	// Patience is how long the entry may wait for others to share a message with; it is
+	// not stored. A patient entry goes with an impatient one of its kind.
+	Patience time.Duration
 }
 
 // formatVersion is the first byte of every packed message. A reader that meets
@@ -101,7 +106,11 @@ func pack(m message) []byte {
 
 // unpack decodes what pack wrote. Anything else, a message that was cut short
 // between two entries included, is ErrFormat: the journal never guesses.
-func unpack(data []byte) (message, error) {
+func unpack(data []byte) (message, error) { return unpackInto(nil, data) }
+
+// unpackInto is unpack, with the entries in the room given, which must not be used
+// otherwise while they are.
+func unpackInto(room []Entry, data []byte) (message, error) {
 	if len(data) == 0 || data[0] != formatVersion {
 		return message{}, fmt.Errorf("%w: no version %d at the start of %d bytes", ErrFormat, formatVersion, len(data))
 	}
@@ -110,7 +119,7 @@ func unpack(data []byte) (message, error) {
 	if m.ordinal == 0 {
 		r.fail("ordinal 0") // would be passed over as a late copy
 	}
-	m.entries = r.entries()
+	m.entries = r.entries(room[:0])
 	if len(r.data) > 0 {
 		r.fail("%d bytes after the last entry", len(r.data))
 	}
@@ -138,13 +147,13 @@ type unpacker struct {
 	err  error
 }
 
-func (r *unpacker) entries() []Entry {
+func (r *unpacker) entries(entries []Entry) []Entry {
 	count := r.uvarint()
 	if count > uint64(len(r.data)/minEntry) {
 		r.fail("%d entries in %d bytes", count, len(r.data))
 		return nil
 	}
-	entries := make([]Entry, 0, count)
+	entries = slices.Grow(entries, int(count))
 	previous := uint64(0)
 	for range count {
 		e := r.entry(previous)

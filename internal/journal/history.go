@@ -16,10 +16,17 @@ const AnyPartition = -1
 
 // History reads what was recorded, for those who ask about the past and own nothing. What
 // it yields may be out of date the moment it is yielded: nothing may be sent on its word.
-type History struct{ js jetstream.JetStream }
+type History struct {
+	js   jetstream.JetStream
+	name string
+}
 
 // NewHistory returns a reader of the journal's stream.
-func NewHistory(js jetstream.JetStream) *History { return &History{js} }
+func NewHistory(js jetstream.JetStream) *History { return &History{js: js} }
+
+// As has the reader's consumers go by one name, so that the right to read is none over the
+// consumers of others. Such a reader reads one at a time.
+func (h *History) As(name string) *History { return &History{js: h.js, name: name} }
 
 // Line is one entry, and where and when it was stored.
 type Line struct {
@@ -95,7 +102,7 @@ type recall struct {
 // any more.
 func (r *recall) consume(ctx context.Context) error {
 	cfg := jetstream.ConsumerConfig{
-		FilterSubject: r.filter, DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &r.from,
+		Name: r.history.name, FilterSubject: r.filter, DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &r.from,
 		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: 30 * time.Second,
 	}
 	if r.last > 0 {

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"slices"
 	"sync"
 	"time"
 
@@ -30,20 +29,22 @@ type dying struct {
 // Ledger is the owner's memory of one partition's journal. It is a pure data
 // structure: entries in, verdicts out. Safe for concurrent use.
 type Ledger struct {
-	mu       sync.Mutex
-	days     []*day // ascending
-	unknown  map[uint64][]attempt
-	dying    map[uint64]dying
-	attempts int
-	newest   uint64        // highest sequence seen
-	clock    *serverClock  // nil until settle
-	horizon  time.Time     // events from before it may have been forgotten, by the server's clock; zero: nothing was dropped
-	behind   time.Duration // the server's clock was behind a writer's, and so behind events' timestamps, by so much at most
-	lost     []Span        // as declared; never changed
+	mu        sync.Mutex
+	days      []day // ascending
+	delivered table // sequence and fingerprint, by key
+	dead      table // hash of the body, by sequence
+	unknown   map[uint64][]attempt
+	dying     map[uint64]dying
+	attempts  int
+	newest    uint64        // highest sequence seen
+	clock     *serverClock  // nil until settle
+	horizon   time.Time     // events from before it may have been forgotten, by the server's clock; zero: nothing was dropped
+	behind    time.Duration // the server's clock was behind a writer's, and so behind events' timestamps, by so much at most
+	lost      []Span        // as declared; never changed
 }
 
 func newLedger() *Ledger {
-	return &Ledger{unknown: map[uint64][]attempt{}, dying: map[uint64]dying{}}
+	return &Ledger{delivered: newTable(false), dead: newTable(true), unknown: map[uint64][]attempt{}, dying: map[uint64]dying{}}
 }
 
 // Lookup answers q.
@@ -53,7 +54,9 @@ func (l *Ledger) Lookup(q Question, now time.Time) Known {
 	if d, ok := l.dying[q.Sequence]; ok && d.body == q.Body {
 		return Known{Verdict: IsDying, Letter: d.letter, DyingAt: d.at}
 	}
-	if l.buried(q.Sequence, q.Body) {
+	// The body must agree too: after a restore of an old copy the outbox gives sequences
+	// to other messages.
+	if l.dead.has(q.Sequence, q.Body) {
 		return Known{Verdict: WasBuried}
 	}
 	if d, ok := l.delivery(q.Key); ok {
@@ -80,27 +83,12 @@ func verdictOn(d delivery, q Question) Verdict {
 	}
 }
 
-// buried looks for the sequence's dead letter. The body must agree too: after a
-// restore of an old copy the outbox gives sequences to other messages.
-func (l *Ledger) buried(sequence, body uint64) bool {
-	for _, d := range slices.Backward(l.days) {
-		if b, ok := d.dead[sequence]; ok && b == body {
-			return true
-		}
-	}
-	return false
-}
-
 func (l *Ledger) delivery(key uint64) (delivery, bool) {
 	if faultpoint.Seeded(faultpoint.NoLedger) {
 		return delivery{}, false
 	}
-	for _, day := range slices.Backward(l.days) {
-		if d, ok := day.delivered[key]; ok {
-			return d, true
-		}
-	}
-	return delivery{}, false
+	r, ok := l.delivered.get(key)
+	return delivery{sequence: r.value, fingerprint: r.extra}, ok
 }
 
 func (l *Ledger) unknowns(q Question, now time.Time) Known {
@@ -129,10 +117,8 @@ func (l *Ledger) unknowns(q Question, now time.Time) Known {
 
 func (l *Ledger) other(known *Known, a attempt, now time.Time) {
 	known.OtherContent = true
-	for _, d := range l.days {
-		if _, ok := d.dead[a.sequence]; ok {
-			return
-		}
+	if _, buried := l.dead.get(a.sequence); buried {
+		return
 	}
 	if known.OtherAlive.IsZero() || known.OtherAlive.Older(a.at, now) {
 		known.OtherAlive = a.at
@@ -153,7 +139,7 @@ func (l *Ledger) apply(e Entry, stamp time.Time) {
 	l.newest = max(l.newest, e.Sequence)
 	switch e.State {
 	case Delivered:
-		l.day(stamp).delivered[e.Key] = delivery{e.Sequence, e.Fingerprint}
+		l.delivered.put(e.Key, row{value: e.Sequence, extra: e.Fingerprint, day: l.day(stamp)})
 		l.attempts -= len(l.unknown[e.Key])
 		delete(l.unknown, e.Key)
 	case Unknown:
@@ -162,7 +148,7 @@ func (l *Ledger) apply(e Entry, stamp time.Time) {
 		l.dying[e.Sequence] = dying{body: e.Key, letter: e.Letter, stamp: stamp, at: l.moment(stamp)}
 	case Dead:
 		delete(l.dying, e.Sequence)
-		l.day(stamp).dead[e.Sequence] = e.Key
+		l.dead.put(e.Sequence, row{value: e.Key, day: l.day(stamp)})
 	case Open, NotSent:
 	}
 }

@@ -30,8 +30,8 @@ type Partition struct {
 	limit  atomic.Int64
 
 	mu      sync.Mutex
-	intents []pending
-	records []pending
+	intents pile
+	records pile
 	closing bool
 	err     error // why the partition ended; set before ended is closed
 
@@ -41,6 +41,24 @@ type Partition struct {
 	stop  context.CancelFunc
 
 	w writer
+}
+
+// pile is what waits to be written as one message, and until when it may.
+type pile struct {
+	items []pending
+	by    time.Time
+}
+
+// add reports whether the pile must be written earlier than before.
+func (p *pile) add(items []pending, now time.Time) (sooner bool) {
+	for _, item := range items {
+		by := now.Add(item.patience())
+		if len(p.items) == 0 || by.Before(p.by) {
+			p.by, sooner = by, true
+		}
+		p.items = append(p.items, item)
+	}
+	return sooner
 }
 
 // pending is what one caller waits for.
@@ -59,6 +77,15 @@ func (i pending) size() int {
 		bytes += e.size()
 	}
 	return bytes
+}
+
+// patience is that of the least patient entry.
+func (i pending) patience() time.Duration {
+	least := i.entries[0].Patience
+	for _, e := range i.entries[1:] {
+		least = min(least, e.Patience)
+	}
+	return least
 }
 
 type outcome struct {
@@ -179,7 +206,7 @@ func (p *Partition) Close(ctx context.Context) error {
 	}
 }
 
-func (p *Partition) enqueue(ctx context.Context, queue *[]pending, entries []Entry) (outcome, error) {
+func (p *Partition) enqueue(ctx context.Context, queue *pile, entries []Entry) (outcome, error) {
 	item := newPending(entries)
 	if size := item.size(); size > maxPacked {
 		return outcome{}, fmt.Errorf("%d bytes do not fit into one message of the journal", size)
@@ -190,7 +217,7 @@ func (p *Partition) enqueue(ctx context.Context, queue *[]pending, entries []Ent
 	return item.wait(ctx)
 }
 
-func (p *Partition) queue(queue *[]pending, items ...pending) error {
+func (p *Partition) queue(queue *pile, items ...pending) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
@@ -199,8 +226,9 @@ func (p *Partition) queue(queue *[]pending, items ...pending) error {
 	if p.closing {
 		return ErrClosed
 	}
-	*queue = append(*queue, items...)
-	p.signal()
+	if queue.add(items, time.Now()) {
+		p.signal()
+	}
 	return nil
 }
 
@@ -224,27 +252,45 @@ func (p *Partition) signal() {
 	}
 }
 
-// grab takes as many queued items as fit into one message.
-func (p *Partition) grab(queue *[]pending) []pending {
+// grab takes as many queued items as fit into one message, once the pile is due.
+func (p *Partition) grab(queue *pile) []pending {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !p.closing && time.Until(queue.by) > 0 {
+		return nil
+	}
 	n, bytes := 0, 0
-	for n < len(*queue) {
-		bytes += (*queue)[n].size()
+	for n < len(queue.items) {
+		bytes += queue.items[n].size()
 		if n > 0 && bytes > maxPacked {
 			break
 		}
 		n++
 	}
-	taken := (*queue)[:n:n]
-	*queue = append([]pending(nil), (*queue)[n:]...)
+	taken := queue.items[:n:n]
+	queue.items = append([]pending(nil), queue.items[n:]...) // they are due, too
 	return taken
 }
 
-func (p *Partition) idle() (queued, closing bool) {
+// idle tells whether something is queued, how long the first of it may wait, and
+// whether the partition is closing.
+func (p *Partition) idle() (wait time.Duration, queued, closing bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.intents)+len(p.records) > 0, p.closing
+	for _, q := range []*pile{&p.intents, &p.records} {
+		if len(q.items) == 0 {
+			continue
+		}
+		until := max(time.Until(q.by), 0)
+		if !queued || until < wait {
+			wait = until
+		}
+		queued = true
+	}
+	if p.closing {
+		wait = 0
+	}
+	return wait, queued, p.closing
 }
 
 // end closes the partition for err and answers everybody who waits.
@@ -254,8 +300,8 @@ func (p *Partition) end(err error) {
 		p.err = err
 		close(p.ended)
 	}
-	waiting := slices.Concat(p.intents, p.records)
-	p.intents, p.records = nil, nil
+	waiting := slices.Concat(p.intents.items, p.records.items)
+	p.intents, p.records = pile{}, pile{}
 	p.mu.Unlock()
 	for _, item := range waiting {
 		item.result <- outcome{err: err}

@@ -135,7 +135,7 @@ func TestClaimHoldsTheLedgerToItsLimit(t *testing.T) {
 		}
 	}
 	cfg := config()
-	cfg.Limit = 50_000 * 40 // fewer identifiers than were filled in, more than are read at once
+	cfg.Limit = 70_000 * 21 // fewer identifiers than were filled in, more than are read at once
 	if 9*9000 < journal.TidyEvery {
 		t.Fatal("too few entries to have the ledger tidied while it is read")
 	}

@@ -52,21 +52,26 @@ func (w *writer) inherit(open map[uint64]openIntent) {
 // writes, however busy they are.
 func (w *writer) run(ctx context.Context) {
 	defer close(w.p.gone)
-	pulse := time.NewTimer(purgeEvery)
+	pulse, patience := time.NewTimer(purgeEvery), time.NewTimer(purgeEvery)
 	defer pulse.Stop()
+	defer patience.Stop()
 	var err error
 	for err == nil {
 		if err = w.writeQueued(ctx); err == nil {
-			err = w.rest(ctx, pulse)
+			err = w.rest(ctx, pulse, patience)
 		}
 	}
 	w.p.end(err)
 }
 
-// rest waits for something to do, unless there is.
-func (w *writer) rest(ctx context.Context, pulse *time.Timer) error {
-	queued, closing := w.p.idle()
+// rest waits for something to do, unless there is, or until what is queued has no
+// patience left.
+func (w *writer) rest(ctx context.Context, pulse, patience *time.Timer) error {
+	wait, queued, closing := w.p.idle()
+	patience.Stop()
 	switch {
+	case queued && wait > 0:
+		patience.Reset(wait)
 	case queued:
 		select {
 		case <-pulse.C:
@@ -82,12 +87,14 @@ func (w *writer) rest(ctx context.Context, pulse *time.Timer) error {
 		return ErrClosed
 	case <-w.p.wake:
 		return nil
+	case <-patience.C:
+		return nil
 	case <-pulse.C:
 		return w.upkeep(ctx, pulse)
 	}
 }
 
-// writeQueued writes one message of each kind, of what is queued.
+// writeQueued writes one message of each kind, of what is queued and due.
 func (w *writer) writeQueued(ctx context.Context) error {
 	if err := w.writeRecords(ctx, w.p.grab(&w.p.records)); err != nil {
 		return err

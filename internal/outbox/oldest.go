@@ -14,7 +14,8 @@ import (
 type lookup struct {
 	From    uint64     `json:"seq,omitempty"`
 	Since   *time.Time `json:"start_time,omitempty"`
-	Subject string     `json:"next_by_subj"`
+	Subject string     `json:"next_by_subj,omitempty"`
+	Last    string     `json:"last_by_subj,omitempty"` // the last one instead
 }
 
 // storage is when a message was stored, and as which. Only that is read: a producer may store

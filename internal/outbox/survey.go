@@ -66,7 +66,8 @@ func (s *Streams) Survey(ctx context.Context) (Survey, error) {
 	return v, err
 }
 
-// Sizes looks at the three streams and leaves out those that do not exist.
+// Sizes looks at the streams and leaves out those that do not exist: USAGE_REPORTS is created
+// with the first webhook secret.
 func (s *Streams) Sizes(ctx context.Context) ([]Size, error) {
 	var v Survey
 	err := s.surveySizes(ctx, &v)
@@ -74,7 +75,7 @@ func (s *Streams) Sizes(ctx context.Context) ([]Size, error) {
 }
 
 func (s *Streams) surveySizes(ctx context.Context, v *Survey) error {
-	for _, name := range []string{UsageStream, JournalStream, DLQStream} {
+	for _, name := range []string{UsageStream, JournalStream, DLQStream, AuditStream, ReportsStream} {
 		stream, err := s.lookUp(ctx, name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			continue

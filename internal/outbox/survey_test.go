@@ -51,7 +51,7 @@ func TestSurveyCountsWhatWaits(t *testing.T) {
 	for _, size := range v.Sizes {
 		names = append(names, size.Stream)
 	}
-	if !slices.Equal(names, []string{UsageStream, JournalStream, DLQStream}) || v.Sizes[0].Messages != 6 || v.Sizes[0].MaxBytes <= 0 || v.Sizes[0].First.IsZero() || !v.Sizes[2].First.IsZero() {
+	if !slices.Equal(names, []string{UsageStream, JournalStream, DLQStream, AuditStream}) || v.Sizes[0].Messages != 6 || v.Sizes[0].MaxBytes <= 0 || v.Sizes[0].First.IsZero() || !v.Sizes[2].First.IsZero() {
 		t.Errorf("sizes %+v", v.Sizes)
 	}
 }
@@ -121,7 +121,7 @@ func TestSurveyOfWhatIsGone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if v := survey(t, s); len(v.Findings) != 2 || len(v.Sizes) != 1 || len(v.Letters) != 0 {
+	if v := survey(t, s); len(v.Findings) != 2 || len(v.Sizes) != 2 || len(v.Letters) != 0 {
 		t.Errorf("findings %v, sizes %v", v.Findings, v.Sizes)
 	}
 }

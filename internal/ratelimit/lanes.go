@@ -93,6 +93,14 @@ func (c *lane) handBack(now time.Time) time.Duration {
 	return max(c.turn.Truncate(clump).Add(clump).Sub(now), minHandBack)
 }
 
+// Crowded reports whether work waits in the lane behind that which runs.
+func (l *Lanes) Crowded(key string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	current, busy := l.lanes[key]
+	return busy && len(current.queue) > 1
+}
+
 // Wait returns when no lane is busy. Nothing may be offered meanwhile.
 func (l *Lanes) Wait() { l.running.Wait() }
 

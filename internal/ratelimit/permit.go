@@ -104,17 +104,13 @@ func (b *Bucket) forget(p *Permit) {
 	signal(b.spent)
 }
 
-// unspentFor is how much of the rate may be granted and unspent where requests take
-// several permits: what maxUnspent is of 1,000/s.
+// unspentFor is how much of the rate may be granted and unspent: what maxUnspent is of
+// 1,000/s. A server that allows a higher rate has a bucket to go with it, and five requests
+// between permit and wire were all that a busy machine got through, whatever the rate.
 const unspentFor = maxUnspent * time.Millisecond
 
 // unspent is how many of its permits may be granted and unspent.
-func (l Lease) unspent() int {
-	if l.batch <= 1 {
-		return maxUnspent
-	}
-	return max(maxUnspent, int(l.Rate*unspentFor.Seconds()))
-}
+func (l Lease) unspent() int { return max(maxUnspent, int(l.Rate*unspentFor.Seconds())) }
 
 // expire drops the unspent permits that are too old; it returns 0 when there is
 // room for n beside the others, most in all or whatever n is, else the time until the

@@ -156,7 +156,7 @@ func TestAtMostFiveUnspent(t *testing.T) {
 // others expire.
 func TestSpentMakesRoomAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, stop := started(NewLocal(10_000), func(time.Duration, float64) {})
+		b, stop := started(NewLocal(1000), func(time.Duration, float64) {})
 		defer stop()
 		var held []*Permit
 		for range maxUnspent {

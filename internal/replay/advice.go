@@ -18,7 +18,7 @@ var advice = map[deadletter.Reason]string{
 	deadletter.Rejected:              "Stripe refused it; code and detail say why. Mend the cause at Stripe (customer, meter), then replay: the identifier is still free. Where the event itself is wrong, edit it.",
 	deadletter.ServerError:           "Stripe failed three times. Replay when Stripe works again, best within 23 hours of the first attempt: until then the same identifier cannot count twice. Later the worker calls it ambiguous.",
 	deadletter.UnexpectedResponse:    "The answer was none of Stripe's. Look for a proxy in between, and replay within 23 hours of the first attempt: until then the same identifier cannot count twice.",
-	deadletter.Ambiguous:             "Stripe may have counted it and no longer remembers the identifier. Compare with the customer's usage at Stripe: discard it if it is there; replay with --accept-double-billing if it is missing.",
+	deadletter.Ambiguous:             "Stripe may have counted it and no longer remembers the identifier. `meterworker reconcile` compares the customer's sums with Stripe's, and settles it where they leave one answer; else look at the usage at Stripe: discard it if it is there; replay with --accept-double-billing if it is missing.",
 	deadletter.RejectedLater:         "Stripe took it and rejected it afterwards, so its identifier is used up. Mend the cause that the code names, then replay, or edit: either gets an identifier of its own.",
 	deadletter.Panic:                 "The worker's own code failed on it; its log has the stack. Replay it with a version that mends this.",
 }

@@ -72,8 +72,9 @@ func (l Letter) MayBeCounted() bool {
 	return l.Reason == deadletter.RejectedLater && !slices.Contains(notCounted, l.Code)
 }
 
-// identifierIsUsed reports whether Stripe may know the letter's identifier.
-func identifierIsUsed(l Letter) bool {
+// IdentifierIsUsed reports whether Stripe may know the letter's identifier: then an edit gets
+// another one.
+func (l Letter) IdentifierIsUsed() bool {
 	return l.MayBeCounted() || l.Reason == deadletter.RejectedLater || l.Reason == deadletter.IdentifierConflict
 }
 
@@ -86,7 +87,7 @@ func newIdentifier(l Letter, body []byte) (identifier, refusal string) {
 		return "", "the identifier is not for editing: it is kept where nothing was counted under it, and replaced by a derived one where something may have been; put it back to " + strconv.Quote(before)
 	}
 	switch {
-	case !identifierIsUsed(l):
+	case !l.IdentifierIsUsed():
 		return l.Identifier, ""
 	case l.Identifier == "":
 		return "", "its identifier is not known, so no new one can be derived; publish the usage as a new event"

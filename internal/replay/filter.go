@@ -2,6 +2,7 @@ package replay
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/meterworker/meterworker/internal/deadletter"
@@ -14,6 +15,7 @@ type Filter struct {
 	Customer  string
 	Code      string    // Stripe's error code
 	Episode   string    // number of the outage
+	Text      string    // somewhere in identifier, event name, customer or detail, whatever its case
 	Since     time.Time // died then or later
 	Until     time.Time // died before then
 
@@ -35,8 +37,17 @@ func (f Filter) Matches(l Letter) bool {
 		(f.Customer == "" || f.Customer == l.Customer()) &&
 		(f.Code == "" || f.Code == l.Code) &&
 		(f.Episode == "" || f.Episode == l.Episode) &&
+		(f.Text == "" || l.says(f.Text)) &&
 		(f.Since.IsZero() || !died.Before(f.Since)) &&
 		(f.Until.IsZero() || died.Before(f.Until))
+}
+
+// says tells whether a text is somewhere in what a person would look for.
+func (l Letter) says(text string) bool {
+	text = strings.ToLower(text)
+	return slices.ContainsFunc([]string{l.Identifier, l.EventName(), l.Customer(), l.Detail}, func(field string) bool {
+		return strings.Contains(strings.ToLower(field), text)
+	})
 }
 
 // subjects narrows what the server sends; the reason is all that it can tell.

@@ -48,7 +48,7 @@ func (l *Letters) Counts(ctx context.Context) (map[deadletter.Reason]int, error)
 func (l *Letters) Groups(ctx context.Context, f Filter) ([]Group, error) {
 	all := map[groupKey]*group{}
 	each := l.headers
-	if f.EventName != "" || f.Customer != "" {
+	if f.EventName != "" || f.Customer != "" || f.Text != "" {
 		each = l.Each // the body says whose it is
 	}
 	err := each(ctx, f, func(letter Letter) error {

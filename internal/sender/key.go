@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 )
 
 // maxKey bounds a key in bytes: Stripe's have about 110, and the request's
@@ -46,6 +47,26 @@ func ParseKey(s string) (Key, error) {
 		return Key{}, fmt.Errorf("Stripe API key: %w; %s", problem, keyRemedy)
 	}
 	return Key{&s}, nil
+}
+
+// parsedKey is ParseKey of the last good key: the same for each attempt until it is
+// rotated.
+type parsedKey struct{ last atomic.Pointer[parsed] }
+
+type parsed struct {
+	text string
+	key  Key
+}
+
+func (p *parsedKey) of(s string) (Key, error) {
+	if last := p.last.Load(); last != nil && last.text == s {
+		return last.key, nil
+	}
+	key, err := ParseKey(s)
+	if err == nil {
+		p.last.Store(&parsed{s, key})
+	}
+	return key, err
 }
 
 func keyProblem(s string) error {

@@ -30,6 +30,9 @@ var secrets = regexp.MustCompile(`(?i)(?:[sr]k_(?:test|live)_|whsec_|\b[sr]k_)\S
 // printable makes foreign text fit for logs and headers: no secrets, no control
 // or formatting characters, valid UTF-8, at most limit bytes.
 func printable(text string, limit int) string {
+	if len(text) <= limit && plain(text) {
+		return text
+	}
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
 			return ' '
@@ -45,6 +48,23 @@ func printable(text string, limit int) string {
 		cut--
 	}
 	return text[:cut]
+}
+
+// plain reports whether text is printable ASCII without the beginning of a secret, as
+// most is: nothing of it need be changed.
+func plain(text string) bool {
+	for i := range len(text) {
+		c := text[i]
+		if c < ' ' || c > '~' {
+			return false
+		}
+		if c == '_' && i > 0 {
+			if before := text[i-1] | 0x20; before == 'k' || before == 'c' { // sk_, rk_, whsec_
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // lower folds ASCII only, so that offsets stay those of the original.
@@ -88,7 +108,9 @@ func names(text, identifier string) bool {
 // retryAfter reads Retry-After: whole seconds or an HTTP date, from 0 to 300 s.
 // What is neither, or past, is as good as absent.
 func retryAfter(value string, now time.Time) time.Duration {
-	value = strings.TrimSpace(value)
+	if value = strings.TrimSpace(value); value == "" {
+		return 0
+	}
 	seconds, err := strconv.ParseUint(value, 10, 64)
 	if errors.Is(err, strconv.ErrRange) || err == nil && seconds > uint64(maxRetryAfter/time.Second) {
 		return maxRetryAfter

@@ -65,6 +65,7 @@ type V1 struct {
 	timeout   time.Duration
 	dialer    *dialer
 	transport *http.Transport
+	parsed    parsedKey
 }
 
 var _ delivery.Sender = (*V1)(nil)
@@ -153,7 +154,7 @@ func proxyFor(loopback bool) func(*http.Request) (*url.URL, error) {
 // the answer is there, when a time-out passed, or when ctx ended.
 func (v *V1) Send(ctx context.Context, attempt delivery.Attempt) delivery.Answer {
 	live := v.live()
-	key, err := ParseKey(v.key())
+	key, err := v.parsed.of(v.key())
 	if err == nil && key.Live() != live {
 		err = fmt.Errorf("the key %v is of the other mode; this worker needs a %s key", key, modeName(live))
 	}

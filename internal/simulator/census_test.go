@@ -100,6 +100,7 @@ func faultRows() map[Kind]faultRow {
 		Refused:        {fault: Fault{Status: 422, Code: "odd"}, status: 422, code: "odd", logged: 422},
 		DuplicateOther: {status: 400, logged: 400, check: contains("An event already exists with identifier another-identifier")},
 		RejectedLater:  {status: 200, logged: 200, check: whole},
+		NotCounted:     {status: 200, logged: 200, check: whole},
 		EmptyOK:        {status: 200, logged: 200, check: empty},
 		HTMLOK:         {status: 200, logged: 200, check: htmlPage},
 		OtherIdentifier: {status: 200, logged: 200, check: func(t *testing.T, o outcome) {

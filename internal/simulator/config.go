@@ -52,6 +52,9 @@ type Config struct {
 	// ReportRequests has the samples of reports name {id, idempotency_key} instead of the
 	// identifier: Stripe's documents show both.
 	ReportRequests bool
+	// SummaryDelay is how long an event is missing in the summaries after it was counted; default
+	// 0. Stripe's are eventually consistent.
+	SummaryDelay time.Duration
 	// Seed fixes faults with a probability, jitter and request ids: the n-th
 	// matching request draws the n-th number.
 	Seed uint64

@@ -88,11 +88,14 @@ func (s *Simulator) enter(c *call, e event, refuse func() *rejection) (known boo
 		why = refuse()
 		return why != nil
 	})
+	if !known && why == nil {
+		s.late.note(pairKey{c.live, e.name, e.customer}, e, now)
+	}
 	s.tallies.entered(known, why != nil)
 	if changed {
 		s.tallies.changedContent(Event{c.live, e.name, e.customer, e.identifier})
 	}
-	if why != nil {
+	if why != nil && !why.silent {
 		if s.cfg.ReportRequests {
 			why.request = map[string]string{"id": c.id, "idempotency_key": c.request.Header.Get("Idempotency-Key")}
 		}
@@ -115,6 +118,9 @@ func (s *Simulator) laterRefusal(c *call, e event) *rejection {
 	subject := []Event{{EventName: e.name, Customer: e.customer, Identifier: e.identifier}}
 	if fault, faulty := s.faults.pick(c.request.URL.Path, subject, afterwards); faulty {
 		c.entry.Fault = fault.Kind
+		if fault.Kind == NotCounted {
+			return &rejection{silent: true}
+		}
 		return &rejection{code: fault.codeOr("meter_event_customer_not_found"), message: "Refused on demand", meter: meter.ID}
 	}
 	return nil

@@ -44,6 +44,7 @@ const (
 	Refused            Kind = "refused"             // Status 400 to 499 with Code
 	DuplicateOther     Kind = "duplicate_other"     // a duplicate answer that names another identifier
 	RejectedLater      Kind = "rejected_later"      // 200, then the asynchronous error Code
+	NotCounted         Kind = "not_counted"         // 200, then nothing: no sum has it, and no report
 
 	// Answers outside the contract.
 	EmptyOK         Kind = "ok_empty"
@@ -105,7 +106,7 @@ func Kinds() []Kind {
 		Error500, Error502HTML, Error503, Error520, Error599, Error999,
 		Reset, Cut, CutBody, Hang, SlowBody,
 		RateLimited, LockTimeout, KeyInUse, ConcurrentRequests, Unauthorized, Forbidden,
-		Redirect, RouteNotFound, Refused, DuplicateOther, RejectedLater,
+		Redirect, RouteNotFound, Refused, DuplicateOther, RejectedLater, NotCounted,
 		EmptyOK, HTMLOK, OtherIdentifier, WrongLivemode, NoContent,
 		OversizeBody, EndlessBody, GzipBomb, HugeHeader, InterimFlood,
 	}

@@ -69,6 +69,7 @@ var kinds = map[Kind]kindSpec{
 		return duplicate("another-identifier")
 	}},
 	RejectedLater: {stage: afterwards},
+	NotCounted:    {stage: afterwards},
 
 	EmptyOK:         {stage: edge, recorded: true, reply: func(scene) answer { return answer{status: 200} }},
 	HTMLOK:          {stage: edge, recorded: true, reply: html(200, "<!DOCTYPE html><html><body>Welcome</body></html>")},

@@ -102,7 +102,7 @@ func testFault(t *testing.T, row faultRow) {
 	}
 	// The script has run out; the next attempt gets what Stripe would say.
 	again, want := b.send("id-1"), 200
-	if row.fault.Recorded || row.fault.Kind == RejectedLater {
+	if row.fault.Recorded || row.fault.Kind == RejectedLater || row.fault.Kind == NotCounted {
 		want = 400
 	}
 	if again.status != want || len(b.Faults()) != 0 {
@@ -190,7 +190,7 @@ func TestFaultsOnOtherRoutes(t *testing.T) {
 func TestOutcomeUnknownKindsAreThoseThatMayBeRecorded(t *testing.T) {
 	never := []Kind{
 		RateLimited, LockTimeout, KeyInUse, ConcurrentRequests, Unauthorized, Forbidden,
-		Redirect, RouteNotFound, Refused, DuplicateOther, RejectedLater,
+		Redirect, RouteNotFound, Refused, DuplicateOther, RejectedLater, NotCounted,
 	}
 	for _, kind := range Kinds() {
 		if kind.MayBeRecorded() == slices.Contains(never, kind) {

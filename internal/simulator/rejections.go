@@ -23,6 +23,7 @@ type rejection struct {
 	message string
 	meter   string            // id; empty for no_meter
 	request map[string]string // names the event, if not by its identifier
+	silent  bool              // no report tells of it
 }
 
 // ErrorReport is a thin event notification: it says that there is a report, and

@@ -57,6 +57,7 @@ type Simulator struct {
 	idem     *idempotency
 	inFlight *inFlight
 	ledger   *ledger
+	late     *lateness
 	meters   *meterList
 	rejected *rejections
 	sessions *sessions
@@ -78,6 +79,7 @@ func New(cfg Config) *Simulator {
 		idem:     newIdempotency(),
 		inFlight: newInFlight(),
 		ledger:   newLedger(cfg.Scope, cfg.Memory),
+		late:     &lateness{delay: cfg.SummaryDelay},
 		meters:   newMeterList(cfg.Meters),
 		rejected: newRejections(cfg.ReportWindow),
 		sessions: newSessions(),

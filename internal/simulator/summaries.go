@@ -40,7 +40,8 @@ func (s *Simulator) eventSummaries(c *call, id string) answer {
 	if refusal != nil {
 		return *refusal
 	}
-	minutes := s.ledger.within(pairKey{c.live, meter.EventName, query.customer}, query.start/60, query.end/60)
+	pair := pairKey{c.live, meter.EventName, query.customer}
+	minutes := s.late.without(pair, s.ledger.within(pair, query.start/60, query.end/60), s.Now())
 	summaries := query.sum(meter, minutes)
 	slices.Reverse(summaries)
 	page, refusal := paginate(params, c.request.URL.Path, summaries, func(u summary) string { return u.id },

@@ -182,3 +182,32 @@ func TestSummaryQueryRules(t *testing.T) {
 	}
 	b.want(b.get(pathMeters+"/mtr_2/event_summaries?customer=cus_1&start_time="+minute+"&end_time="+now), 404, "resource_missing")
 }
+
+// Summaries lag: what was counted is missing in them for a while, and then there.
+func TestSummaryDelay(t *testing.T) {
+	b := newBench(t, Config{SummaryDelay: time.Minute})
+	b.want(b.send("a", "payload[value]", "3"), 200, "")
+	path := fmt.Sprintf("%s/%s/event_summaries?customer=cus_1&start_time=%d&end_time=%d", pathMeters, meterID("api_calls"), 0, b.Now().Unix()/60*60+600)
+	if got, _ := b.page(path, "aggregated_value"); len(got) != 0 {
+		t.Errorf("at once: %v", got)
+	}
+	b.Advance(time.Minute)
+	if got, _ := b.page(path, "aggregated_value"); !reflect.DeepEqual(got, []any{3.0}) {
+		t.Errorf("a minute later: %v", got)
+	}
+}
+
+// What is not counted is in no sum and in no report, and its identifier is used up.
+func TestNotCounted(t *testing.T) {
+	b := newBench(t, Config{})
+	b.inject(Fault{Kind: NotCounted, Times: 1})
+	b.want(b.send("a", "payload[value]", "3"), 200, "")
+	b.Advance(time.Hour)
+	if reports := b.ErrorReports(); len(reports) != 0 {
+		t.Errorf("reports %v", reports)
+	}
+	if units := b.Books().Hours; len(units) != 0 {
+		t.Errorf("counted %v", units)
+	}
+	b.want(b.send("a", "payload[value]", "3"), 400, "")
+}

@@ -9,7 +9,7 @@ import (
 // roomOfUsage is what USAGE gets of the 4 GB that each server has for all streams.
 const roomOfUsage = 2 << 30
 
-var streams = []string{"USAGE", "USAGE_JOURNAL", "USAGE_DLQ", "KV_usage_control", "KV_usage_control_durable"}
+var streams = []string{"USAGE", "USAGE_JOURNAL", "USAGE_DLQ", "USAGE_AUDIT", "KV_usage_control", "KV_usage_control_durable"}
 
 // Two workers on three servers, and everything that happens to a cluster once: each group
 // gets another leader, the leader of USAGE is killed, and so is a worker.

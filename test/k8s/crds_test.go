@@ -32,6 +32,10 @@ var definitions = []struct{ module, sum, file string }{
 		"example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
 	},
 	{
+		"github.com/prometheus-operator/prometheus-operator@v0.85.0", "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=",
+		"example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
+	},
+	{
 		"github.com/external-secrets/external-secrets@v1.3.2", "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=",
 		"config/crds/bases/external-secrets.io_externalsecrets.yaml",
 	},

@@ -25,8 +25,9 @@ func TestOverlaysDecodeStrictly(t *testing.T) {
 func TestComponentsDecodeStrictly(t *testing.T) {
 	want := map[string][]string{
 		"keda":             {"ScaledObject"},
-		"podmonitor":       {"PodMonitor"},
-		"external-secrets": {"ServiceAccount", "SecretStore", "ExternalSecret", "ExternalSecret"},
+		"podmonitor":       {"PodMonitor", "PrometheusRule"},
+		"external-secrets": {"ServiceAccount", "SecretStore", "ExternalSecret", "ExternalSecret", "ExternalSecret"},
+		"webhooks":         {},
 		"nats":             {"ServiceAccount", "StatefulSet", "Service", "NetworkPolicy", "ConfigMap"},
 	}
 	if found := folders(t, "components"); !slices.Equal(slices.Sorted(maps.Keys(want)), found) {

@@ -42,7 +42,10 @@ var settingMutations = []mutation{
 	{"rights in NATS are the worker's", "production", without("METERWORKER_MANAGE_STREAMS")},
 	{"rights in NATS are the worker's", "production", setting("NATS_INBOX_PREFIX", "_INBOX")},
 
+	{"alerts are those that are tested", "production", remove("PrometheusRule")},
+	{"alerts are those that are tested", "production", field("PrometheusRule", []any{}, "spec", "groups")},
 	{"production is for money", "production", without("METERWORKER_MODE")},
+	{"production is for money", "production", without("STRIPE_WEBHOOK_SECRET_FILE")},
 	{"production is for money", "production", without("METERWORKER_STREAM_REPLICAS")},
 
 	{"secrets are folders", "production", container(func(c *corev1.Container) { c.VolumeMounts[0].SubPath = "api-key" })},

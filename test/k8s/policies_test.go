@@ -46,6 +46,7 @@ var policies = []policy{
 	{"the scaler stays in bounds", scalerStaysInBounds},
 	{"the scaler asks for metrics that exist", scalerAsksForMetricsThatExist},
 	{"secrets outlive their store", secretsOutliveTheirStore},
+	{"alerts are those that are tested", alertsAreThoseThatAreTested},
 }
 
 func TestPolicies(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	sigsyaml "sigs.k8s.io/yaml"
 )
 
 // documented are the first columns of a page's tables.
@@ -69,6 +71,7 @@ func productionIsForMoney(m *manifests) []string {
 	return slices.Concat(
 		when(environment["METERWORKER_MODE"] != "live", "a test key would settle live usage"),
 		when(environment["METERWORKER_STREAM_REPLICAS"] != "3", "usage is on %q servers", environment["METERWORKER_STREAM_REPLICAS"]),
+		when(environment["STRIPE_WEBHOOK_SECRET_FILE"] == "", "nobody hears of usage that Stripe rejects later"),
 	)
 }
 
@@ -165,6 +168,28 @@ func secretsOutliveTheirStore(m *manifests) []string {
 	return problems
 }
 
+// alertsAreThoseThatAreTested: where metrics are scraped the rules of deploy/prometheus, which
+// have unit tests, are loaded, and no others.
+func alertsAreThoseThatAreTested(m *manifests) []string {
+	if len(custom(m, "PodMonitor")) == 0 {
+		return nil
+	}
+	var tested map[string]any
+	text, err := os.ReadFile(filepath.Join(repository, "deploy/prometheus/alerts.yaml"))
+	if err == nil {
+		err = sigsyaml.Unmarshal(text, &tested)
+	}
+	if err != nil {
+		return []string{err.Error()}
+	}
+	rules := custom(m, "PrometheusRule")
+	if len(rules) != 1 {
+		return []string{"there is not one PrometheusRule"}
+	}
+	groups, _, err := unstructured.NestedFieldNoCopy(rules[0].Object, "spec", "groups")
+	return when(err != nil || !reflect.DeepEqual(groups, tested["groups"]), "the alerts are not those of deploy/prometheus (make docs)")
+}
+
 // TestWorkerTakesTheSettings has the worker itself judge every overlay's settings.
 func TestWorkerTakesTheSettings(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "meterworker")
@@ -196,6 +221,9 @@ func configCheck(t *testing.T, binary string, environment map[string]string, mod
 		if strings.HasPrefix(value, "/run/secrets/") {
 			value = filepath.Join(folder, name)
 			key := "sk_" + map[string]string{"live": "live", "": "test"}[mode] + "_standin"
+			if name == "STRIPE_WEBHOOK_SECRET_FILE" {
+				key = "whsec_standin"
+			}
 			if err := os.WriteFile(value, []byte(key), 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -201,6 +201,9 @@ func (l *life) look() {
 			l.t.Errorf("doctor does not say %q:\n%s", want, output)
 		}
 	}
+	if output, code := l.commandWith(env, "", "reconcile", "--since", "3h"); code != 0 || !strings.Contains(output, "unsettled 0") {
+		l.t.Errorf("reconcile: exit code %d, %s", code, output)
+	}
 }
 
 // declare waits for the halt, has the operator see why, and declares what there is.

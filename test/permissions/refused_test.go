@@ -76,14 +76,14 @@ func ofStreams() []operation {
 	people := []string{"worker", "operator"}
 	creators := map[string][]string{
 		"USAGE": {"provisioner"}, "USAGE_JOURNAL": {"provisioner", "operator"}, "USAGE_DLQ": {"provisioner", "operator"},
-		"USAGE_AUDIT":      {"provisioner"},
+		"USAGE_AUDIT": {"provisioner"}, "USAGE_REPORTS": {"provisioner"},
 		"KV_usage_control": {"worker", "provisioner"}, "KV_usage_control_durable": {"provisioner", "operator"},
 	}
-	updaters := map[string][]string{"USAGE": {"provisioner"}, "USAGE_JOURNAL": {"provisioner", "operator"}, "USAGE_DLQ": {"provisioner"}, "USAGE_AUDIT": {"provisioner"}}
+	updaters := map[string][]string{"USAGE": {"provisioner"}, "USAGE_JOURNAL": {"provisioner", "operator"}, "USAGE_DLQ": {"provisioner"}, "USAGE_AUDIT": {"provisioner"}, "USAGE_REPORTS": {"provisioner"}}
 	purgers := map[string][]string{"USAGE": {"worker"}, "USAGE_JOURNAL": {"worker"}}
-	readers := map[string][]string{"USAGE": people, "USAGE_JOURNAL": people, "USAGE_DLQ": people, "USAGE_AUDIT": {"operator"}}
+	readers := map[string][]string{"USAGE": people, "USAGE_JOURNAL": people, "USAGE_DLQ": people, "USAGE_AUDIT": {"operator"}, "USAGE_REPORTS": people}
 	deleters := map[string][]string{"USAGE_DLQ": {"operator"}}
-	direct := map[string][]string{"KV_usage_control": people, "KV_usage_control_durable": people}
+	direct := map[string][]string{"KV_usage_control": people, "KV_usage_control_durable": people, "USAGE_REPORTS": {"worker"}} // by subject only
 	var all []operation
 	for stream, creating := range creators {
 		for _, o := range []operation{
@@ -102,7 +102,7 @@ func ofStreams() []operation {
 			all = append(all, publishing(o.name+" "+stream, "$JS.API."+o.subject+"."+stream, o.allowed...))
 		}
 		if users, found := direct[stream]; found {
-			all = append(all, publishing("read a key of "+stream, "$JS.API.DIRECT.GET."+stream+".$KV.x.y", users...))
+			all = append(all, publishing("read the last message of a subject of "+stream, "$JS.API.DIRECT.GET."+stream+".$KV.x.y", users...))
 		} else {
 			all = append(all, publishing("read directly of "+stream, "$JS.API.DIRECT.GET."+stream, readers[stream]...))
 		}
@@ -121,6 +121,10 @@ func ofConsumers() []operation {
 		publishing("a consumer of some dead letters", api+"CREATE.USAGE_DLQ.x.usage.dlq.>", "worker"),
 		publishing("a consumer of all dead letters", api+"CREATE.USAGE_DLQ.x", "operator"),
 		publishing("a consumer of orders", api+"CREATE.KV_usage_control_durable.x.$KV.usage_control_durable.>"),
+		publishing("a reader of the past", api+"CREATE.USAGE.reconcile.usage.part.*.*.*.*", "provisioner", "operator"),
+		publishing("a reader of the journal's past", api+"CREATE.USAGE_JOURNAL.reconcile.usage.journal.*.*", "worker", "operator"),
+		publishing("read on in the past", api+"MSG.NEXT.USAGE.reconcile", "worker", "operator"),
+		publishing("another's reader of the past", api+"CREATE.USAGE.worker-0.usage.part.*.*.*.*", "provisioner"),
 		publishing("delete a partition's consumer", api+"DELETE.USAGE.worker-0"),
 		publishing("delete a consumer of the journal", api+"DELETE.USAGE_JOURNAL.x", "worker"),
 		publishing("delete a consumer of dead letters", api+"DELETE.USAGE_DLQ.x", "worker", "operator"),

@@ -4,19 +4,16 @@
 package stage
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 
@@ -32,17 +29,22 @@ import (
 type Config struct {
 	Rate            int    // requests a second, of the workers and of the simulator's bucket
 	Latency, Jitter string // of the simulator; the jitter to either side
+
+	Bare float64 // requests a second of the bare loop; 0 is no limit
 }
 
 // Stage is the servers, ready for workers. Close ends everything on it.
 type Stage struct {
-	cfg    Config
-	dir    string
-	binary string
-	nats   *embedded.Server
-	stripe string
-	ends   []func()
-	named  int
+	NATSPid int // of a server that is a process of its own
+
+	cfg     Config
+	dir     string
+	binary  string
+	nats    *embedded.Server // nil where it is a process of its own
+	natsURL string
+	stripe  string
+	ends    []func()
+	named   int
 }
 
 // Worker is one running worker.
@@ -70,6 +72,7 @@ func Open(ctx context.Context, cfg Config) (s *Stage, err error) {
 	if s.nats, err = embedded.Start(ctx, embedded.Config{StoreDir: filepath.Join(s.dir, "nats"), Port: -1}); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.natsURL = s.nats.ClientURL()
 	if err := s.startStripe(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -90,9 +93,12 @@ func (s *Stage) Close() error {
 	return errors.Join(err, os.RemoveAll(s.dir))
 }
 
+// Store is the folder in which the server keeps its streams.
+func (s *Stage) Store() string { return filepath.Join(s.dir, "nats") }
+
 // JetStream connects to the server.
 func (s *Stage) JetStream() (jetstream.JetStream, error) {
-	conn, err := nats.Connect(s.nats.ClientURL())
+	conn, err := nats.Connect(s.natsURL)
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +108,11 @@ func (s *Stage) JetStream() (jetstream.JetStream, error) {
 
 // Publish stores a usage event, without waiting for the acknowledgement.
 func Publish(js jetstream.JetStream, p usage.Params) (jetstream.PubAckFuture, error) {
+	return PublishBelow(js, "", p)
+}
+
+// PublishBelow stores it under its subject with a prefix.
+func PublishBelow(js jetstream.JetStream, prefix string, p usage.Params) (jetstream.PubAckFuture, error) {
 	event, err := usage.New(p)
 	if err != nil {
 		return nil, err
@@ -110,7 +121,7 @@ func Publish(js jetstream.JetStream, p usage.Params) (jetstream.PubAckFuture, er
 	if err != nil {
 		return nil, err
 	}
-	return js.PublishAsync(event.Subject(), body, jetstream.WithStallWait(time.Minute))
+	return js.PublishAsync(prefix+event.Subject(), body, jetstream.WithStallWait(time.Minute))
 }
 
 // StartWorker starts one more worker and waits until it is ready.
@@ -123,7 +134,7 @@ func (s *Stage) StartWorker(ctx context.Context) (*Worker, error) {
 	_ = free.Close()
 	s.named++
 	cmd := exec.CommandContext(ctx, s.binary, "run", "--log-level", "error")
-	cmd.Env = append(os.Environ(), "NATS_URL="+s.nats.ClientURL(), "STRIPE_API_KEY=sk_test_bench", "STRIPE_API_BASE="+s.stripe,
+	cmd.Env = append(os.Environ(), "NATS_URL="+s.natsURL, "STRIPE_API_KEY=sk_test_bench", "STRIPE_API_BASE="+s.stripe,
 		fmt.Sprint("METERWORKER_RATE=", s.cfg.Rate), "METERWORKER_ADMIN_ADDR="+admin, fmt.Sprint("HOSTNAME=bench-", s.named))
 	cmd.Stderr = os.Stderr
 	end, err := s.start(cmd)
@@ -159,23 +170,10 @@ func (s *Stage) Books(ctx context.Context) (b simulator.Books, err error) {
 	return b, Get(ctx, s.stripe+"/_simulator/books", &b)
 }
 
-func (s *Stage) startStripe(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, s.binary, "simulate", "--addr", "127.0.0.1:0",
-		"--latency", s.cfg.Latency, "--jitter", s.cfg.Jitter, "--rate", fmt.Sprint(s.cfg.Rate))
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if _, err := s.start(cmd); err != nil {
-		return err
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		return fmt.Errorf("the simulator does not start: %w", err)
-	}
-	s.stripe = strings.TrimSpace(strings.TrimPrefix(line, "listening on "))
-	go func() { _, _ = io.Copy(io.Discard, out) }()
-	return nil
+func (s *Stage) startStripe(ctx context.Context) (err error) {
+	s.stripe, err = s.listening(exec.CommandContext(ctx, s.binary, "simulate", "--addr", "127.0.0.1:0",
+		"--latency", s.cfg.Latency, "--jitter", s.cfg.Jitter, "--rate", fmt.Sprint(s.cfg.Rate)))
+	return err
 }
 
 // start starts a process; end, which may be called again, ends it in order.
