@@ -102,7 +102,8 @@ endef
 docs: ## Write the generated pages again
 	$(GO) run ./cmd/meterworker config docs > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
-	$(PROMETHEUS_RULE) > deploy/k8s/components/podmonitor/prometheusrule.yaml
+	$(PROMETHEUS_RULE) > deploy/k8s/components/podmonitor/prometheusrule.yaml.new
+	mv deploy/k8s/components/podmonitor/prometheusrule.yaml.new deploy/k8s/components/podmonitor/prometheusrule.yaml
 
 ASSETS := internal/console/web/assets
 STATIC := internal/console/web/static
