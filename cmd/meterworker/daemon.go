@@ -7,7 +7,6 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -154,7 +153,7 @@ func (d *daemon) serve(stop, life context.Context, streams *outbox.Streams) erro
 	if err != nil {
 		return err // names the setting
 	}
-	defer func() { way.close(); runtime.KeepAlive(way.ballast) }()
+	defer way.close()
 	if err := d.assemble(stop, cut, fatal, streams, way, shared); err != nil {
 		return err
 	}

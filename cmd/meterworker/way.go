@@ -17,15 +17,7 @@ type way struct {
 	ahead   int  // intents that may wait for their turn
 	shared  bool // events share requests
 	close   func()
-
-	// ballast is memory that is never touched, and so takes none. The collector starts when
-	// the heap has doubled; with it, that is after so many bytes more, however little is in hand.
-	ballast []byte
 }
-
-// ballastSize lets 30,000 events pass between two collections, at 4 KiB each. It costs as
-// much memory, and saves a fifth of the worker's CPU time (bench/v2).
-const ballastSize = 128 << 20
 
 // maxAhead bounds the intents that wait with API v2: as many as there are places. The
 // more wait while a write of the journal is under way, the fewer writes it takes; a disk that
@@ -61,7 +53,7 @@ func (d *daemon) way(v1 *sender.V1, keys func() string, bucket *ratelimit.Bucket
 	ahead := min(max(int(d.cfg.Rate), 4), maxAhead) // a second's worth
 	return way{
 		sender: v2, permits: sender.NewQueue(ahead, bucket.Throttled), lanes: &ratelimit.NoLanes{},
-		ahead: ahead, shared: true, close: v2.Close, ballast: make([]byte, ballastSize),
+		ahead: ahead, shared: true, close: v2.Close,
 	}, nil
 }
 

@@ -255,7 +255,7 @@ func (d *delivery) conclude(a Answer) {
 			d.spent++
 		}
 		d.letter.Attempts--
-		d.w.permits.Throttled(a.RetryAfter)
+		d.w.permits.Throttled(a.RetryAfter) // for each event of a shared request: permits are counted in events
 	case Contended, SetupFault, NotSent:
 		d.letter.Attempts--
 	}

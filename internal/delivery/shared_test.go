@@ -73,3 +73,16 @@ func TestAloneAfterAFailure(t *testing.T) {
 		check(t, "alone", slices.Index(alone, true), 3)
 	})
 }
+
+// TestSharedRefusalCountsItsEvents: the rate is in events, and so is what was refused of it.
+func TestSharedRefusalCountsItsEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		shared := limited
+		shared.Shared = true
+		w.stripe.script["a"] = []reply{limited, shared, shared}
+		once(t, w, w.outbox.publish(subject("cus_1"), body("a", 7), nil))
+		check(t, "refusals told", len(w.permits.throttled), 3)
+		check(t, "delivered", w.settledAs(Delivered), 1)
+	})
+}
