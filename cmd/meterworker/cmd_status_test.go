@@ -91,7 +91,7 @@ func TestStatusReadsTheOutbox(t *testing.T) {
 	if w := s.Workers; len(w) != 2 || w[0].Name != "a" || !slices.Equal(w[0].Partitions, []int{0, 1}) || w[0].Rate != 12.5 || w[0].LedgerMaxBytes != 100 {
 		t.Errorf("workers %+v", w)
 	}
-	if names := streamNames(s); !slices.Equal(names, []string{"USAGE", "USAGE_JOURNAL", "USAGE_DLQ"}) || s.Streams[0].MaxBytes <= 0 || s.Streams[0].Messages != 3 {
+	if names := streamNames(s); !slices.Equal(names, []string{"USAGE", "USAGE_JOURNAL", "USAGE_DLQ", "USAGE_AUDIT"}) || s.Streams[0].MaxBytes <= 0 || s.Streams[0].Messages != 3 {
 		t.Errorf("streams %+v", s.Streams)
 	}
 	if err := a.Leave(t.Context()); err != nil {
@@ -160,7 +160,7 @@ func TestStatusShowsABrokenStream(t *testing.T) {
 	if s.Verdict != verdictHalted || code != exitFailed || len(s.ToDeclare) != 1 || !strings.Contains(s.Why[0], "accept-restored --stream USAGE_JOURNAL") {
 		t.Errorf("exit %d, %+v", code, s)
 	}
-	if names := streamNames(s); !slices.Equal(names, []string{"USAGE", "USAGE_DLQ"}) {
+	if names := streamNames(s); !slices.Equal(names, []string{"USAGE", "USAGE_DLQ", "USAGE_AUDIT"}) {
 		t.Errorf("streams %v", names)
 	}
 }
