@@ -279,6 +279,9 @@ func (d *daemon) drainAfter(stop context.Context, cut context.CancelFunc) error 
 	guarded := make(chan struct{})
 	go func() { defer close(guarded); d.fleet.guard.run(guarding) }()
 	d.log.Info("serving", zap.String("admin", d.admin.Addr()), zap.Float64("rate", d.cfg.Rate), zap.String("mode", d.cfg.Mode), zap.Int("partitions", d.cfg.Partitions))
+	if d.cfg.API == apiV2 {
+		d.log.Info("API v2: one identifier must not be used for two customers or two meters, since a duplicate is dropped in silence")
+	}
 	<-stop.Done()
 	d.waiting("draining")
 	d.log.Info("draining", zap.Duration("within", d.cfg.ShutdownTimeout))

@@ -35,3 +35,11 @@ func (i *inWork) leave(key uint64) {
 	defer i.mu.Unlock()
 	delete(i.keys, key)
 }
+
+// endWork takes the delivery's identifier out of work, if it was in: after all that is
+// recorded of it, since who comes next looks there.
+func (d *delivery) endWork() {
+	if d.working {
+		d.w.inWork.leave(d.key)
+	}
+}

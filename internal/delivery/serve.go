@@ -211,6 +211,7 @@ func laneOf(subject string) string {
 // contained runs the delivery; a panic buries the message, and if even that
 // fails, hands it back.
 func (d *delivery) contained(stop, cut context.Context) {
+	defer d.endWork()
 	defer func() {
 		if cause := recover(); cause != nil {
 			d.panicked(stop, cause)

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // TestSharedAnswerCountsOnce: a failing request is one failure, however many events were
@@ -84,5 +87,36 @@ func TestSharedRefusalCountsItsEvents(t *testing.T) {
 		once(t, w, w.outbox.publish(subject("cus_1"), body("a", 7), nil))
 		check(t, "refusals told", len(w.permits.throttled), 3)
 		check(t, "delivered", w.settledAs(Delivered), 1)
+	})
+}
+
+// TestPanicKeepsTheIdentifierInWork: until the burial after a panic is recorded, the same
+// identifier with other content is not sent: Stripe would drop it in silence.
+func TestPanicKeepsTheIdentifierInWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.open, w.cfg.Shared = true, true
+		w.logger = w.logger.WithOptions(zap.Hooks(func(e zapcore.Entry) error {
+			if e.Message == "panic" {
+				pass(3 * time.Second) // whoever reads the log is slow
+			}
+			return nil
+		}))
+		armed := false
+		w.cfg.Random = func() float64 {
+			if armed {
+				armed = false
+				panic("no luck")
+			}
+			return 0.1
+		}
+		w.stripe.script["a"] = []reply{{Answer: okAnswer, counts: true, working: func(ctx context.Context) { _ = passOr(ctx, time.Second); armed = true }}}
+		now := time.Now()
+		w.outbox.publish(subject("cus_2"), datedBody("proof of the key", "cus_2", 7, now), nil)
+		first := w.outbox.publish(subject("cus_1"), datedBody("a", "cus_1", 7, now), nil)
+		w.outbox.publish(subject("cus_1"), datedBody("a", "cus_1", 8, now), nil)
+		once(t, w, first)
+		check(t, "requests for a", len(w.stripe.made("a")), 1)
+		check(t, "buried", w.settledAs(Buried), 2)
 	})
 }

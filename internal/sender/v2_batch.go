@@ -110,7 +110,7 @@ func (b *batchRequest) open(ctx context.Context) (answer delivery.Answer, failed
 	return answer, b.session == nil
 }
 
-// allowed has permits; the wait for them ends with the first member's.
+// allowed has permits, unless a member stops first.
 func (b *batchRequest) allowed(ctx context.Context) (err error) {
 	if b.permit != nil {
 		return nil
@@ -121,13 +121,13 @@ func (b *batchRequest) allowed(ctx context.Context) (err error) {
 	return err // only its presence matters
 }
 
-// patience ends with ctx, the sender, and when the first member stops: the others go on
-// without it.
+// patience ends with ctx, the sender, and when one member stops: the others go on without
+// it.
 func (b *batchRequest) patience(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	stops := []func() bool{
-		context.AfterFunc(b.members[0].attempt.Stop, cancel),
-		context.AfterFunc(b.v.life, cancel),
+	stops := []func() bool{context.AfterFunc(b.v.life, cancel)}
+	for _, m := range b.members {
+		stops = append(stops, context.AfterFunc(m.attempt.Stop, cancel))
 	}
 	return ctx, func() {
 		for _, stop := range stops {
@@ -295,12 +295,13 @@ func (b *batchRequest) written() {
 }
 
 // unsent is for a request that did not begin: everybody who has not left is answered, or
-// tries again where only the first one's patience has ended.
+// tries again where only one's patience has ended.
 func (b *batchRequest) unsent(ctx context.Context, answer delivery.Answer) next {
 	if len(b.members) == 0 {
 		return nextNothing
 	}
-	if b.members[0].attempt.Stop.Err() != nil || ctx.Err() != nil || b.v.life.Err() != nil {
+	stopped := slices.ContainsFunc(b.members, func(m *member) bool { return m.attempt.Stop.Err() != nil })
+	if stopped || ctx.Err() != nil || b.v.life.Err() != nil {
 		return b.prune(ctx)
 	}
 	b.sent, b.members = b.members, nil

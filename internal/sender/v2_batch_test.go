@@ -278,3 +278,43 @@ func TestFrozenWhileAsking(t *testing.T) {
 		}
 	})
 }
+
+// Whoever stops while the request waits for permits is answered then, wherever in the batch.
+func TestAnyMemberMayStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stripeV2{}
+		v := s.open(t)
+		defer s.close(v)
+		if a := v.Send(t.Context(), attemptOf(t, "first")); a.Class != delivery.Accepted { // there is a session
+			t.Fatalf("%+v", a)
+		}
+		s.permit = func(ctx context.Context) error { return passed(ctx, 5*time.Minute) }
+		stop, cancel := context.WithCancel(t.Context())
+		members := make([]*member, 2)
+		for i := range members {
+			members[i] = &member{attempt: attemptOf(t, fmt.Sprint("e", i)), cut: t.Context(), answered: make(chan delivery.Answer, 1), place: taken}
+			members[i].attempt.Stop = t.Context()
+		}
+		members[1].attempt.Stop, members[1].attempt.Ready = stop, func(context.Context) error { return stop.Err() }
+		began := time.Now()
+		go v.carry(members, nil)
+		wait(time.Second)
+		cancel()
+		if a := <-members[1].answered; a.Class != delivery.NotSent || time.Since(began) != time.Second {
+			t.Errorf("%+v after %s", a, time.Since(began))
+		}
+		if a := <-members[0].answered; a.Class != delivery.Accepted {
+			t.Errorf("the other: %+v", a)
+		}
+	})
+}
+
+// passed waits for a time, or for the context's end.
+func passed(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

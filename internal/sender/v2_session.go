@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/meterworker/meterworker/internal/delivery"
@@ -27,8 +28,8 @@ const (
 	// old session is still good.
 	renewAgain = 10 * time.Second
 
-	// refusedFor is how long a refusal of key or mode stands for those who ask next: they
-	// are on their way already, and the worker is about to halt.
+	// refusedFor is how long a refusal stands for those who ask next, at least: they are on
+	// their way already, and of a key or mode the worker is about to halt.
 	refusedFor = time.Second
 )
 
@@ -66,6 +67,9 @@ type sessions struct {
 // renewal is a session being opened, for all who wait for it.
 type renewal struct {
 	done   chan struct{}
+	key    Key
+	live   bool
+	told   atomic.Bool     // the answer, to whom it counts for
 	opened *session
 	answer delivery.Answer // where there is none
 }
@@ -73,7 +77,7 @@ type renewal struct {
 type refusedKey struct {
 	key    Key
 	answer delivery.Answer
-	at     time.Time
+	until  time.Time
 }
 
 // get returns a session for the present key, or the answer for the events that would have
@@ -87,16 +91,27 @@ func (s *sessions) get(ctx context.Context) (*session, delivery.Answer) {
 	if err != nil {
 		return nil, classify(observation{end: endSetup, err: err})
 	}
-	current, pending, answer := s.look(key, live, time.Now())
-	if pending == nil {
-		return current, answer
+	for {
+		current, pending, answer := s.look(key, live, time.Now())
+		if pending == nil {
+			return current, answer
+		}
+		select {
+		case <-pending.done:
+			if pending.live == live && pending.key.Equal(key) {
+				return pending.opened, pending.tell()
+			} // else it was begun with the key before, and says nothing of this one
+		case <-ctx.Done():
+			return nil, delivery.Answer{Class: delivery.NotSent, Detail: "no session in time"}
+		}
 	}
-	select {
-	case <-pending.done:
-		return pending.opened, pending.answer
-	case <-ctx.Done():
-		return nil, delivery.Answer{Class: delivery.NotSent, Detail: "no session in time"}
-	}
+}
+
+// tell is the answer, which counts once, however many waited for it.
+func (r *renewal) tell() delivery.Answer {
+	answer := r.answer
+	answer.Shared = r.told.Swap(true)
+	return answer
 }
 
 // look is a session that is good, or the one that is being opened, or a refusal.
@@ -110,7 +125,7 @@ func (s *sessions) look(key Key, live bool, now time.Time) (*session, *renewal, 
 		}
 		return c, nil, delivery.Answer{}
 	}
-	if r := s.refused; r != nil && r.key.Equal(key) && now.Sub(r.at) < refusedFor {
+	if r := s.refused; r != nil && r.key.Equal(key) && now.Before(r.until) {
 		return nil, nil, r.answer
 	}
 	if s.pending == nil {
@@ -121,7 +136,7 @@ func (s *sessions) look(key Key, live bool, now time.Time) (*session, *renewal, 
 
 // renew opens another session, once for everybody. s.mu is held.
 func (s *sessions) renew(key Key, live bool) {
-	r := &renewal{done: make(chan struct{})}
+	r := &renewal{done: make(chan struct{}), key: key, live: live}
 	s.pending = r
 	s.opening.Go(func() {
 		defer close(r.done)
@@ -132,8 +147,9 @@ func (s *sessions) renew(key Key, live bool) {
 		switch {
 		case r.opened != nil:
 			s.current, s.refused, s.failed = r.opened, nil, time.Time{}
-		case r.answer.Class == delivery.SetupFault:
-			s.failed, s.refused = time.Now(), &refusedKey{key, r.answer, time.Now()}
+		case r.answer.Class == delivery.SetupFault, r.answer.Status == http.StatusTooManyRequests:
+			s.failed = time.Now()
+			s.refused = &refusedKey{key, r.answer, s.failed.Add(max(r.answer.RetryAfter, refusedFor))}
 		default:
 			s.failed = time.Now()
 		}
@@ -193,7 +209,7 @@ func (o observation) session(live bool) (*session, delivery.Answer) {
 		answer.Class, answer.Detail = problem.class, problem.detail
 	case answer.Class == delivery.Refused, answer.Class == delivery.Duplicate:
 		answer.Class = delivery.SetupFault
-	case answer.Class.MayHaveCounted(), answer.Class == delivery.Contended:
+	case answer.Class.MayHaveCounted(), answer.Class == delivery.Contended, answer.Class == delivery.Throttled:
 		answer.Class = delivery.NotSent
 	}
 	return nil, answer

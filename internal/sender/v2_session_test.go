@@ -143,7 +143,7 @@ func TestNoSession(t *testing.T) {
 		{"test mode", said{status: 400, body: errorBody("livemode_required", "", "")}, delivery.SetupFault, 1},
 		{"of the other mode", said{status: 200, body: `{"authentication_token":"x","livemode":false}`}, delivery.SetupFault, 1},
 		{"500", said{status: 500}, delivery.NotSent, 2},
-		{"429", said{status: 429, body: errorBody("rate_limit", "", "")}, delivery.Throttled, 2},
+		{"429", said{status: 429, body: errorBody("rate_limit", "", "")}, delivery.NotSent, 1}, // one request was refused, not what waited for it
 		{"cut", said{status: 1, cut: true}, delivery.NotSent, 2},
 		{"HTML", said{status: 200, body: "<html>"}, delivery.NotSent, 2},
 		{"no token", said{status: 200, body: `{"livemode":true}`}, delivery.NotSent, 2},
@@ -203,4 +203,76 @@ func TestSessionAges(t *testing.T) {
 	if !s.past(useUntil, now) {
 		t.Error("not by the wall clock")
 	}
+}
+
+// A session that is being opened with the key before says nothing of the present one.
+func TestSessionOfTheKeyBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const next = "rk_live_51second"
+		s, hold := &stripeV2{}, make(chan struct{})
+		s.session = func(nth int) said {
+			if s.opened[nth-1] == next {
+				return said{}
+			}
+			s.mu.Unlock()
+			<-hold
+			s.mu.Lock()
+			return said{status: 401, body: errorBody("api_key_expired", "", "")}
+		}
+		v := s.open(t)
+		defer s.close(v)
+		old, fresh := make(chan delivery.Answer, 1), make(chan delivery.Answer, 1)
+		go func() { old <- v.Send(t.Context(), attemptOf(t, "e1")) }()
+		wait(100 * time.Millisecond)
+		s.mu.Lock()
+		s.key = next
+		s.mu.Unlock()
+		go func() { fresh <- v.Send(t.Context(), attemptOf(t, "e2")) }()
+		wait(100 * time.Millisecond)
+		close(hold)
+		if a := <-old; a.Class != delivery.SetupFault {
+			t.Errorf("with the key before: %+v", a)
+		}
+		if a := <-fresh; a.Class != delivery.Accepted {
+			t.Errorf("with the present key: %+v", a)
+		}
+	})
+}
+
+// A request for a session that fails is one failure, however many batches wait for it.
+func TestFailedSessionCountsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, dropped := &stripeV2{}, false
+		s.session = func(nth int) said {
+			if nth != 2 {
+				return said{}
+			}
+			s.mu.Unlock()
+			wait(300 * time.Millisecond) // all of them wait by then
+			s.mu.Lock()
+			return said{status: 500}
+		}
+		s.answer = func(b batch) said {
+			if b.token == "token-1" && dropped {
+				return said{status: 401, body: errorBody(expiredCode, "x", "")}
+			}
+			return ok
+		}
+		v := s.open(t)
+		defer s.close(v)
+		v.Send(t.Context(), attemptOf(t, "first"))
+		dropped = true
+		counted, failed := 0, 0
+		for _, a := range sendAll(t, v, attempts(t, 1000)) {
+			if a.Class == delivery.NotSent {
+				failed++
+				if !a.Shared {
+					counted++
+				}
+			}
+		}
+		if counted != 1 || failed < 2 {
+			t.Errorf("%d of %d failures count, want 1 of many", counted, failed)
+		}
+	})
 }
