@@ -290,12 +290,12 @@ func TestAnyMemberMayStop(t *testing.T) {
 		}
 		s.permit = func(ctx context.Context) error { return passed(ctx, 5*time.Minute) }
 		stop, cancel := context.WithCancel(t.Context())
-		members := make([]*member, 2)
-		for i := range members {
-			members[i] = &member{attempt: attemptOf(t, fmt.Sprint("e", i)), cut: t.Context(), answered: make(chan delivery.Answer, 1), place: taken}
-			members[i].attempt.Stop = t.Context()
+		onItsWay := func(name string, stop context.Context) *member {
+			a := attemptOf(t, name)
+			a.Stop, a.Ready = stop, func(context.Context) error { return stop.Err() }
+			return &member{attempt: a, cut: t.Context(), answered: make(chan delivery.Answer, 1), place: taken}
 		}
-		members[1].attempt.Stop, members[1].attempt.Ready = stop, func(context.Context) error { return stop.Err() }
+		members := []*member{onItsWay("goes on", t.Context()), onItsWay("stops", stop)}
 		began := time.Now()
 		go v.carry(members, nil)
 		wait(time.Second)

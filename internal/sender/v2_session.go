@@ -69,7 +69,7 @@ type renewal struct {
 	done   chan struct{}
 	key    Key
 	live   bool
-	told   atomic.Bool     // the answer, to whom it counts for
+	told   atomic.Bool // the answer, to whom it counts for
 	opened *session
 	answer delivery.Answer // where there is none
 }
