@@ -168,9 +168,10 @@ properties: ## Check each property (pgregory.net/rapid) CHECKS times (1000)
 .PHONY: sim
 sim: ## The whole chain in virtual time, under random faults (SEEDS=10000; SEED=123 replays one), and random walks of its parts
 ifdef SEED
-	$(GO) test $(UNCACHED) -run '^TestSchedules$$' -v ./test/sim -seed $(SEED)
+	$(GO) test $(UNCACHED) -run '^Test(Stream)?Schedules$$' -v ./test/sim -seed $(SEED)
 else
 	$(GO) test $(UNCACHED) -timeout 0 -run '^TestSchedules$$' -v ./test/sim -seeds $(SEEDS)
+	$(GO) test $(UNCACHED) -timeout 0 -run '^TestStreamSchedules$$' -v ./test/sim -seeds $(SEEDS)
 	$(GO) test $(UNCACHED) -run '^TestSeededBugsAreCaught$$' -v ./test/sim
 	$(GO) test -run '^TestRandomWalks$$' -v ./internal/journal -walks $(WALKS)
 	$(GO) test -run '^TestBooks$$' -v ./internal/delivery -rapid.checks $(WALKS)
@@ -203,7 +204,8 @@ cluster: ## Three servers and three workers as processes: leader changes, kill -
 BENCH_ROUNDS  ?= 1
 BENCH_SECONDS ?= 20
 BENCHES := cost,-rounds,$(BENCH_ROUNDS) latency,-rounds,$(BENCH_ROUNDS) throughput,-rounds,$(BENCH_ROUNDS) \
-	limit,-seconds,$(BENCH_SECONDS) limit,-seconds,$(BENCH_SECONDS),-replicas,3 hot,-seconds,$(BENCH_SECONDS)
+	limit,-seconds,$(BENCH_SECONDS) limit,-seconds,$(BENCH_SECONDS),-replicas,3 hot,-seconds,$(BENCH_SECONDS) \
+	v2,-events,300000 v2,-events,200000,-rate,10000,-alone ledger,-identifiers,1000000 ledger,-disk,-seconds,10
 
 .PHONY: bench
 bench: ## Benchmarks in short: the hot path, then processes, with one table at the end; BENCH_ROUNDS (1), BENCH_SECONDS (20)

@@ -29,6 +29,8 @@ type SimulateCmd struct {
 	TLSHost         []string      `name:"tls-host" placeholder:"HOST" help:"A host name or address that the certificate is for, beside those of loopback; repeatable."`
 	Rate            float64       `default:"1000" placeholder:"N" help:"Requests a second before it answers 429; 0 is no limit."`
 	Burst           int           `default:"20" placeholder:"N" help:"Requests at once before it answers 429; at least 1."`
+	StreamRate      float64       `default:"10000" placeholder:"N" help:"Events a second over API v2 before it answers 429; 0 is no limit."`
+	StreamBurst     int           `default:"200" placeholder:"N" help:"Events at once over API v2 before it answers 429; at least 100."`
 	Latency         time.Duration `default:"0s" placeholder:"DURATION" help:"How long an accepted request takes."`
 	Jitter          time.Duration `default:"0s" placeholder:"DURATION" help:"Spread of the latency, to either side."`
 	ManyPerCustomer bool          `help:"Take concurrent requests for one customer and meter, which Stripe refuses."`
@@ -48,6 +50,7 @@ func (*SimulateCmd) Help() string {
 		"  meterworker simulate\n" +
 		"  meterworker simulate --addr 127.0.0.1:0 --rate 25 --fault error_503:0.01 -o json\n" +
 		"  STRIPE_API_KEY=sk_test_x STRIPE_API_BASE=http://127.0.0.1:12111 meterworker run\n" +
+		"  METERWORKER_API=v2 STRIPE_API_KEY=sk_test_x STRIPE_API_BASE=http://127.0.0.1:12111 STRIPE_METER_EVENTS_BASE=http://127.0.0.1:12111 meterworker run\n" +
 		"  meterworker simulate --addr :12111 --tls-dir ./tls --tls-host simulator"
 }
 
@@ -126,6 +129,10 @@ func (c *SimulateCmd) config() (simulator.Config, error) {
 		return simulator.Config{}, fmt.Errorf("--rate=%v is not within 0 to 1000000 requests a second", c.Rate)
 	case c.Burst < 1:
 		return simulator.Config{}, fmt.Errorf("--burst=%d is not at least 1", c.Burst)
+	case math.IsNaN(c.StreamRate) || c.StreamRate < 0 || c.StreamRate > mostRate:
+		return simulator.Config{}, fmt.Errorf("--stream-rate=%v is not within 0 to 1000000 events a second", c.StreamRate)
+	case c.StreamBurst < 100:
+		return simulator.Config{}, fmt.Errorf("--stream-burst=%d is not at least 100, one request's events", c.StreamBurst)
 	case c.Latency < 0 || c.Jitter < 0:
 		return simulator.Config{}, errors.New("--latency and --jitter are not negative")
 	case c.Memory < leastMemory:
@@ -135,7 +142,11 @@ func (c *SimulateCmd) config() (simulator.Config, error) {
 	if c.Rate == 0 {
 		c.Rate = -1 // the simulator's word for no limit
 	}
+	if c.StreamRate == 0 {
+		c.StreamRate = -1
+	}
 	return simulator.Config{
+		StreamRate: c.StreamRate, StreamBurst: c.StreamBurst, StreamInTestMode: true, // it takes no live key
 		Rate: c.Rate, Burst: c.Burst, Latency: c.Latency, Jitter: c.Jitter, ManyPerCustomer: c.ManyPerCustomer,
 		Memory: c.Memory, Seed: c.Seed, Meters: meters,
 	}, err

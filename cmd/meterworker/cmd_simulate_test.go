@@ -117,8 +117,8 @@ func TestSimulateFaultsAndBooks(t *testing.T) {
 
 // Rate 0 is no limit, and a request that hangs by design does not hold up the end.
 func TestSimulateFlags(t *testing.T) {
-	cfg, err := (&SimulateCmd{Rate: 0, Burst: 1, Memory: time.Hour, Meter: []string{"a:b:count"}}).config()
-	if err != nil || cfg.Rate != -1 || cfg.Memory != time.Hour || cfg.Meters[0].EventName != "a:b" || cfg.Meters[0].Formula != "count" {
+	cfg, err := (&SimulateCmd{Rate: 0, Burst: 1, StreamRate: 0, StreamBurst: 100, Memory: time.Hour, Meter: []string{"a:b:count"}}).config()
+	if err != nil || cfg.Rate != -1 || cfg.StreamRate != -1 || cfg.StreamBurst != 100 || cfg.Memory != time.Hour || cfg.Meters[0].EventName != "a:b" || cfg.Meters[0].Formula != "count" {
 		t.Errorf("%+v, %v", cfg, err)
 	}
 	tests := [][]string{
@@ -126,6 +126,9 @@ func TestSimulateFlags(t *testing.T) {
 		{"--rate=-1"},
 		{"--rate", "1e9"},
 		{"--burst", "0"},
+		{"--stream-rate", "NaN"},
+		{"--stream-rate=-1"},
+		{"--stream-burst", "99"},
 		{"--latency=-1s"},
 		{"--memory", "0s"},
 		{"--meter", ""},

@@ -69,8 +69,8 @@ type StripeSettings struct {
 
 // DeliverySettings say how fast and how patiently events are sent.
 type DeliverySettings struct {
-	API               *string `name:"api" variable:"METERWORKER_API" preset:"v1" choices:"v1,v2" placeholder:"API" help:"Stripe API for usage: v1, one event a request, or v2, the high-throughput stream."`
-	Rate              *string `name:"rate" variable:"METERWORKER_RATE" presettext:"1000 (v1 live), 25 (test key against Stripe itself), 10000 events (v2)" placeholder:"N" help:"Requests a second for the whole Stripe account, over all replicas; above 0, at most 1000000."`
+	API               *string `name:"api" variable:"METERWORKER_API" preset:"v1" choices:"v1,v2" placeholder:"API" help:"Stripe API for usage: v1, one event a request, or v2, the high-throughput stream, which takes live keys only."`
+	Rate              *string `name:"rate" variable:"METERWORKER_RATE" presettext:"1000 (v1 live), 25 (test key against Stripe itself), 10000 events (v2)" placeholder:"N" help:"Requests a second, with v2 events, for the whole Stripe account, over all replicas; above 0, at most 1000000."`
 	SafeWindow        *string `name:"safe-window" variable:"METERWORKER_SAFE_WINDOW" preset:"23h" placeholder:"DURATION" help:"For how long after its first attempt an event may be sent again; at least the attempt timeout, below the 24h that Stripe remembers an identifier."`
 	AckWait           *string `name:"ack-wait" variable:"METERWORKER_ACK_WAIT" preset:"30s" placeholder:"DURATION" help:"When JetStream delivers an unsettled message again; at least the attempt timeout + 2s."`
 	AttemptTimeout    *string `name:"attempt-timeout" variable:"METERWORKER_ATTEMPT_TIMEOUT" preset:"10s" placeholder:"DURATION" help:"Bound of one request to Stripe; 1ms to 24h."`
@@ -143,9 +143,9 @@ type Config struct {
 	// Version is the value of the Stripe-Version header.
 	Version string
 
-	// API is "v1".
+	// API is "v1" or "v2".
 	API string
-	// Rate is in requests a second over all replicas.
+	// Rate is in requests a second over all replicas, with API v2 in events.
 	Rate float64
 
 	SafeWindow, AckWait, AttemptTimeout, ShutdownTimeout time.Duration

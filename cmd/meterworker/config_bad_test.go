@@ -63,7 +63,7 @@ var badValues = []struct {
 	{"METERWORKER_LEDGER_MAX_BYTES", "1023KiB", "not between"},
 	{"METERWORKER_LEDGER_MAX_BYTES", "1e300GiB", "not between"},
 	{"METERWORKER_FOREIGN_DUPLICATES", "Accept", "no choice"},
-	{"METERWORKER_API", "v2", "not built yet"},
+	{"METERWORKER_API", "v2", "takes live keys only"},
 	{"METERWORKER_API", "v3", "no choice"},
 	{"METERWORKER_MODE", "production", "no choice"},
 	{"METERWORKER_MODE", "live", "the Stripe key is a test key"},

@@ -13,6 +13,8 @@ import (
 const (
 	modeLive = "live"
 	modeTest = "test"
+
+	apiV2 = "v2"
 )
 
 // credentials finds the Stripe key and holds the mode against it: a test key
@@ -24,6 +26,27 @@ func (l *loader) credentials(c *Config, env environment, need keyNeed) {
 	c.Live = c.Mode == modeLive
 	l.spareLive(*c, "stripe-api-base", c.APIBase)
 	l.spareLive(*c, "stripe-meter-events-base", c.MeterEventsBase)
+	if need != keyIgnored && c.API == apiV2 {
+		l.stream(*c)
+	}
+}
+
+// stream refuses what API v2 cannot work with. Stripe's has no test mode; a simulator does as
+// it likes. A session of one is of no use at the other.
+func (l *loader) stream(c Config) {
+	stripe := toStripe(c.MeterEventsBase)
+	switch {
+	case l.refused("stripe-api-base") || l.refused("stripe-meter-events-base"):
+	case toStripe(c.APIBase) != stripe:
+		name, detail := "stripe-meter-events-base", "sessions are opened at Stripe, and hold there only"
+		if stripe {
+			name, detail = "stripe-api-base", "sessions are opened here, and hold here only; events would go to Stripe"
+		}
+		l.refuse(name, detail, "set STRIPE_API_BASE and STRIPE_METER_EVENTS_BASE both to the simulator, or neither")
+	case stripe && c.Mode == modeTest:
+		l.refuse("api", "v2 takes live keys only: Stripe's event stream has no test mode",
+			"set v1, or give a live key; for a trial set STRIPE_API_BASE and STRIPE_METER_EVENTS_BASE to `meterworker simulate`")
+	}
 }
 
 // spareLive keeps a live key from simulators, and live usage from being settled by one.
@@ -145,5 +168,5 @@ func (l *loader) base(name string) string {
 // toStripe tells Stripe from a stand-in.
 func toStripe(base string) bool {
 	u, err := url.Parse(base)
-	return base == "" || (err == nil && strings.EqualFold(u.Hostname(), "api.stripe.com"))
+	return base == "" || err == nil && (strings.EqualFold(u.Hostname(), "api.stripe.com") || strings.EqualFold(u.Hostname(), "meter-events.stripe.com"))
 }

@@ -128,7 +128,7 @@ func TestSizes(t *testing.T) {
 func TestAllProblemsAtOnce(t *testing.T) {
 	result, problems := load(t, environment{
 		"METERWORKER_RATE": "NaN", "METERWORKER_SAFE_WINDOW": "24h", "METERWORKER_PARTITIONS": "0",
-		"METERWORKER_API": "v2", "NATS_CREDS": "/does/not/exist", "METERWORKER_LOG_LEVEL": "loud",
+		"METERWORKER_API": "v3", "NATS_CREDS": "/does/not/exist", "METERWORKER_LOG_LEVEL": "loud",
 	})
 	if len(problems) != 8 { // NATS_CREDS twice (unreadable, no NATS_URL), and no key
 		t.Errorf("%d problems, want 8: %v", len(problems), problems)

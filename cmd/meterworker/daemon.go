@@ -144,12 +144,17 @@ func (d *daemon) serve(stop, life context.Context, streams *outbox.Streams) erro
 		return err // names the setting
 	}
 	defer v1.Close()
-	shared := ratelimit.NewShared(ratelimit.SharedConfig{Rate: d.cfg.Rate, Open: streams.Control, Trouble: d.leases})
+	shared := ratelimit.NewShared(ratelimit.SharedConfig{Rate: d.cfg.Rate, Batch: d.batch(), Open: streams.Control, Trouble: d.leases})
 	bucket := ratelimit.NewBucket(ratelimit.Config{
 		Lessor: shared, Granted: d.permitted, Ceiling: func() float64 { return d.ceiling(shared.Rate()) },
 	})
 	go bucket.Run(life)
-	if err := d.assemble(stop, cut, fatal, streams, v1, bucket, shared); err != nil {
+	way, err := d.way(v1, keys, bucket)
+	if err != nil {
+		return err // names the setting
+	}
+	defer way.close()
+	if err := d.assemble(stop, cut, fatal, streams, way, shared); err != nil {
 		return err
 	}
 	closeWebhooks, err := d.openWebhooks(stop, life, streams, v1, bucket)
@@ -213,19 +218,19 @@ func (d *daemon) keys(life context.Context) (func() string, error) {
 	return func() string { return file.Current().Reveal() }, nil
 }
 
-func (d *daemon) assemble(stop, cut context.Context, fatal context.CancelCauseFunc, streams *outbox.Streams, v1 *sender.V1, bucket *ratelimit.Bucket, shared *ratelimit.Shared) error {
+func (d *daemon) assemble(stop, cut context.Context, fatal context.CancelCauseFunc, streams *outbox.Streams, w way, shared *ratelimit.Shared) error {
 	members, err := d.join(stop, streams)
 	if err != nil {
 		return err
 	}
 	letters := streams.DeadLetters()
-	d.clock.Sender = v1
+	d.clock.Sender = w.sender
 	worker := delivery.NewWorker(delivery.Config{
 		SafeWindow: d.cfg.SafeWindow, AcceptForeign: d.cfg.AcceptForeignDuplicates, Epoch: streams.Epoch(),
-		Ahead: min(max(int(d.cfg.Rate/4), 4), maxConns), Random: mathrand.Float64,
+		Ahead: w.ahead, Random: mathrand.Float64, Shared: w.shared,
 	}, delivery.Parts{
-		Sender: d.clock, Permits: permits{bucket}, DeadLetters: letters, Gate: d.gate, Skew: d.clock.counts, Tracer: d.tracer, Metrics: d.metrics, Log: d.log,
-		Lanes: ratelimit.NewLanes(func(n int) { d.metrics.LanesBusy.Set(float64(n)) }),
+		Sender: d.clock, Permits: w.permits, DeadLetters: letters, Gate: d.gate, Skew: d.clock.counts, Tracer: d.tracer, Metrics: d.metrics, Log: d.log,
+		Lanes: w.lanes,
 	})
 	f := &fleet{
 		cfg: d.cfg, streams: streams, members: members, orders: &orders{open: streams.Durable, gate: d.gate, log: d.log},
@@ -274,6 +279,9 @@ func (d *daemon) drainAfter(stop context.Context, cut context.CancelFunc) error 
 	guarded := make(chan struct{})
 	go func() { defer close(guarded); d.fleet.guard.run(guarding) }()
 	d.log.Info("serving", zap.String("admin", d.admin.Addr()), zap.Float64("rate", d.cfg.Rate), zap.String("mode", d.cfg.Mode), zap.Int("partitions", d.cfg.Partitions))
+	if d.cfg.API == apiV2 {
+		d.log.Info("API v2: one identifier must not be used for two customers or two meters, since a duplicate is dropped in silence")
+	}
 	<-stop.Done()
 	d.waiting("draining")
 	d.log.Info("draining", zap.Duration("within", d.cfg.ShutdownTimeout))

@@ -22,7 +22,7 @@ func (d *daemon) observe(ctx context.Context) {
 	defer ticker.Stop()
 	trimmed := time.Now()
 	for {
-		roomForHeap()
+		roomForHeap(d.heapRoom())
 		d.gaugeReady()
 		d.gauge(ctx)
 		_, first := d.fleet.holdings()[0] // its owner speaks for the fleet

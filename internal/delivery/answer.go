@@ -81,6 +81,7 @@ type Answer struct {
 	Date        time.Time     // when the answer was written, by the clock of who answered, in whole seconds; zero without one
 	ShouldRetry Retry
 	Replayed    bool // Idempotent-Replayed: a stored answer, not a new execution
+	Shared      bool // the same request has answered another event already: of Stripe's health it tells nothing new
 }
 
 // Attempt is one request to be made, exactly once.
@@ -92,16 +93,25 @@ type Attempt struct {
 
 	// Ready is called after a connection was obtained and before the first byte
 	// is written. An error aborts the attempt unsent: the answer is [NotSent]
-	// and errors.Is(err) is lost on purpose, the caller knows what it refused.
+	// and errors.Is(err) is lost on purpose, the caller knows what it refused. A sender
+	// that repeats a request which was surely not executed asks again before that.
 	Ready func(ctx context.Context) error
+
+	// Stop ends the wait for others to share a request with; Ready then says why. Nil never
+	// does.
+	Stop context.Context
+
+	// Alone: an earlier request may have failed because of this event, so that no other
+	// event shares its request.
+	Alone bool
 
 	// Written is called when the request has been written, or has failed to be; on
 	// any goroutine, and perhaps not at all where nothing was written.
 	Written func()
 }
 
-// Sender makes attempts. Send makes at most one HTTP request a call and always
-// returns an answer: an error is a class, not a Go error.
+// Sender makes attempts. Send makes at most one HTTP request a call that may have been
+// executed, and always returns an answer: an error is a class, not a Go error.
 type Sender interface {
 	Send(ctx context.Context, attempt Attempt) Answer
 }

@@ -3,7 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/meterworker/meterworker/internal/faultpoint"
@@ -17,6 +17,12 @@ import (
 func (d *delivery) turn(stop context.Context) error {
 	if !d.intent.IsZero() {
 		return nil
+	}
+	select {
+	case d.w.ahead <- struct{}{}:
+		d.queued = true
+		return stop.Err() // only its presence matters
+	default:
 	}
 	select {
 	case d.w.ahead <- struct{}{}:
@@ -144,8 +150,12 @@ func (d *delivery) send(stop, cut context.Context, pass Pass, permit Permit) (an
 		}
 		return nil
 	}
-	answer = d.w.sender.Send(cut, Attempt{Event: sent(d.event), IdempotencyKey: d.idempotencyKey(), Ready: ready, Written: permit.Done})
-	metrics.Since(d.w.metrics.StripeSeconds, began)
+	answer = d.w.sender.Send(cut, Attempt{
+		Event: sent(d.event), IdempotencyKey: d.idempotencyKey(), Ready: ready, Written: permit.Done, Stop: stop, Alone: d.spent > 0,
+	})
+	if !d.w.cfg.Shared {
+		metrics.Since(d.w.metrics.StripeSeconds, began)
+	}
 	return answer, refused
 }
 
@@ -169,7 +179,7 @@ var errNotReady = errors.New("not sent: it may no longer be")
 // permit is spent; then the gate and the ages are looked at, last of all, because
 // everything before may have taken any time.
 func (d *delivery) ready(ctx, stop context.Context, pass Pass, permit Permit) refusal {
-	if spend(ctx, stop, permit) != nil || stop.Err() != nil {
+	if d.spend(ctx, stop, permit) != nil || stop.Err() != nil {
 		return refusedStopped
 	}
 	if refused := d.w.gate.check(pass); refused != notRefused {
@@ -182,8 +192,12 @@ func (d *delivery) ready(ctx, stop context.Context, pass Pass, permit Permit) re
 }
 
 // spend waits for another permit where this one has expired; that wait may be
-// minutes long (Retry-After), so that a drain ends it.
-func spend(ctx, stop context.Context, permit Permit) error {
+// minutes long (Retry-After), so that a drain ends it. A shared request has spent what it
+// needs by now.
+func (d *delivery) spend(ctx, stop context.Context, permit Permit) error {
+	if d.w.cfg.Shared {
+		return permit.Spend(ctx) // only its presence matters
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(stop, cancel)()
@@ -219,7 +233,9 @@ func (d *delivery) note(now time.Time) {
 // taken back when its answer is definite; the one about earlier ones stays. An
 // acceptance keeps the doubt until the delivery is recorded.
 func (d *delivery) conclude(a Answer) {
-	d.w.metrics.StripeRequests.WithLabelValues(a.Class.String()).Inc()
+	if !d.w.cfg.Shared {
+		d.w.metrics.StripeRequests.WithLabelValues(a.Class.String()).Inc()
+	}
 	if !a.Class.MayHaveCounted() && a.Class != Accepted {
 		d.unknown = d.earlier
 	}
@@ -239,7 +255,7 @@ func (d *delivery) conclude(a Answer) {
 			d.spent++
 		}
 		d.letter.Attempts--
-		d.w.permits.Throttled(a.RetryAfter)
+		d.w.permits.Throttled(a.RetryAfter) // for each event of a shared request: permits are counted in events
 	case Contended, SetupFault, NotSent:
 		d.letter.Attempts--
 	}
@@ -270,5 +286,10 @@ func (d *delivery) cite(a Answer) {
 }
 
 func (d *delivery) idempotencyKey() string {
-	return fmt.Sprintf("mw-%s-%s-%d-%d.%d", d.w.cfg.Epoch, d.journal.Life(), d.message.Sequence(), d.hand, d.keyNo)
+	key := make([]byte, 0, 96)
+	key = append(append(append(key, "mw-"...), d.w.cfg.Epoch...), '-')
+	key = append(append(key, d.journal.Life()...), '-')
+	key = append(strconv.AppendUint(key, d.message.Sequence(), 10), '-')
+	key = append(strconv.AppendUint(key, d.hand, 10), '.')
+	return string(strconv.AppendInt(key, int64(d.keyNo), 10))
 }

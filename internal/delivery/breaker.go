@@ -90,6 +90,10 @@ func (c Class) unreached() bool { return c == NoAnswer || c == NotSent }
 // note takes one result in and says what the results come to.
 func (b *breaker) note(now time.Time, turn Turn, a Answer) finding {
 	failed, code := a.Class.fails(), permanentCode(a)
+	if a.Shared {
+		b.beside(now, turn, a.Class)
+		return healthy
+	}
 	b.recent.add(now, tally{results: 1, failures: one(failed), unreached: one(a.Class.unreached())})
 	b.minute.add(now, tally{results: 1}).count(code)
 	if !failed {
@@ -105,6 +109,18 @@ func (b *breaker) note(now time.Time, turn Turn, a Answer) finding {
 		return failing
 	}
 	return healthy
+}
+
+// beside takes in what one more event was told by a request whose result is counted: whom
+// it concerns.
+func (b *breaker) beside(now time.Time, turn Turn, c Class) {
+	switch {
+	case c.fails():
+		remember(b.lanes, turn.Lane, now, tripLanes)
+		remember(b.events, turn.Sequence, now, tripEvents)
+	case c.executed():
+		b.recover(now, turn)
+	}
 }
 
 // refused reports whether most of the last minute's results were this code.

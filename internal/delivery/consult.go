@@ -92,6 +92,10 @@ func (d *delivery) weigh(stop context.Context) func() Disposition {
 	if !d.known.OtherAlive.IsZero() && d.w.skew.age(d.known.OtherAlive, now) < d.w.safeWindow() {
 		return func() Disposition { return d.release(otherFirst) }
 	}
+	if d.w.cfg.Shared && d.known.OtherContent { // a duplicate is dropped in silence there, and would look like a delivery
+		return d.toBury(stop, deadletter.IdentifierConflict,
+			"an attempt with other content under this identifier may have been counted, and API v2 would not say which was")
+	}
 	return nil
 }
 

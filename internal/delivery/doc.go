@@ -10,6 +10,8 @@
 //   - No byte of a request is written when an attempt of unknown outcome, of any
 //     life of any worker, may be older than the safe window. This is looked at
 //     again after the permit and after the connection was obtained.
+//   - One event name, customer and identifier is in work once, whatever the lanes let
+//     run beside each other: who comes second would not find in the ledger what the first is doing.
 //   - All requests for one event carry the same identifier, name, customer, value
 //     and timestamp. The Idempotency-Key stays the same after no answer and changes
 //     after any HTTP error, since Stripe replays a stored error under the same key.

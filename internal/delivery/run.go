@@ -52,6 +52,7 @@ type delivery struct {
 	keyNo   int    // the same: counts HTTP error answers
 	halted  bool   // the last attempt has halted the worker
 	left    bool   // out of our hands: nothing more may be done
+	working bool   // the identifier is in work, by this delivery
 }
 
 // run takes the message through the steps and settles it. stop ends waiting, cut
@@ -60,6 +61,10 @@ func (d *delivery) run(stop, cut context.Context) Disposition {
 	if refusal := d.parse(); refusal != nil {
 		return d.buryUnparsed(stop, refusal)
 	}
+	if !d.w.inWork.enter(d.key) {
+		return d.release(turnAgain/2 + time.Duration(d.w.cfg.Random()*float64(turnAgain)))
+	}
+	d.working = true // until contained is done with it, a burial after a panic included
 	if end := d.consult(stop); end != nil {
 		return end()
 	}

@@ -26,6 +26,9 @@ type Config struct {
 	Epoch         string        // stamp of the USAGE stream
 	Ahead         int           // intents that may wait for a permit
 	Random        func() float64
+
+	// Shared: events share requests, and the sender counts and times those itself.
+	Shared bool
 }
 
 // Worker delivers the messages of the partitions that it is given.
@@ -42,6 +45,7 @@ type Worker struct {
 	metrics *metrics.Set
 	log     *zap.Logger
 	ahead   chan struct{}
+	inWork  inWork
 
 	warned atomic.Int64  // Unix seconds of the last warning about a long identifier
 	hands  atomic.Uint64 // messages that were accepted; tells apart the times that one was
@@ -72,6 +76,7 @@ func NewWorker(cfg Config, p Parts) *Worker {
 	return &Worker{
 		crowd: crowd, cfg: cfg, sender: p.Sender, permits: p.Permits, letters: p.DeadLetters, lanes: p.Lanes,
 		gate: p.Gate, skew: p.Skew, tracer: p.Tracer, metrics: p.Metrics, log: p.Log, ahead: make(chan struct{}, max(1, cfg.Ahead)),
+		inWork: inWork{keys: map[uint64]struct{}{}},
 	}
 }
 
@@ -206,6 +211,7 @@ func laneOf(subject string) string {
 // contained runs the delivery; a panic buries the message, and if even that
 // fails, hands it back.
 func (d *delivery) contained(stop, cut context.Context) {
+	defer d.endWork()
 	defer func() {
 		if cause := recover(); cause != nil {
 			d.panicked(stop, cause)

@@ -41,6 +41,7 @@ type world struct {
 
 	cfg    Config
 	places int
+	open   bool // no lanes: work runs beside each other
 }
 
 // tester is what a test and a property's run have in common.
@@ -87,6 +88,7 @@ type life struct {
 	gate    *Gate
 	worker  *Worker
 	lanes   *ratelimit.Lanes
+	beside  ratelimit.NoLanes
 	journal *journal.Partition
 	stop    context.Context // a life outlives the call that begins it
 	end     context.CancelFunc
@@ -115,8 +117,12 @@ func (w *world) start() *life {
 	l.cut, l.cutNow = context.WithCancel(context.Background())
 	l.gate = NewGate(func(state, _ string) { l.states = append(l.states, state) }, func() float64 { return 0.5 })
 	l.lanes = ratelimit.NewLanes(func(int) {})
+	lanes := Lanes(l.lanes)
+	if w.open {
+		lanes = &l.beside
+	}
 	l.worker = NewWorker(w.cfg, Parts{
-		Sender: l.w.stripe.of(l), Permits: w.permits, DeadLetters: dlq{l}, Lanes: l.lanes,
+		Sender: l.w.stripe.of(l), Permits: w.permits, DeadLetters: dlq{l}, Lanes: lanes,
 		Gate: l.gate, Skew: &w.skew, Tracer: w.tracer, Metrics: w.metrics, Log: w.logger,
 	})
 	go func() {
@@ -131,6 +137,7 @@ func (l *life) drain() {
 	l.end()
 	<-l.served
 	l.lanes.Wait()
+	l.beside.Wait()
 	l.cutNow()
 	_ = l.journal.Close(context.Background())
 }

@@ -233,6 +233,10 @@ func (p *Partition) queue(queue *pile, items ...pending) error {
 }
 
 func (i pending) wait(ctx context.Context) (outcome, error) {
+	if ctx.Done() == nil {
+		out := <-i.result
+		return out, out.err
+	}
 	select {
 	case out := <-i.result:
 		return out, out.err

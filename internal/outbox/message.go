@@ -88,9 +88,10 @@ func (m *Message) Drop() { m.partition.release(m) }
 // usage.part.<p>.<events|replay>.<event name>.<customer> becomes
 // usage.<events|replay>.<event name>.<customer>.
 func published(stored string) string {
-	tokens := strings.SplitN(stored, ".", 4)
-	if len(tokens) < 4 || tokens[0] != "usage" || tokens[1] != "part" {
+	partitioned, ok := strings.CutPrefix(stored, "usage.part.")
+	_, rest, found := strings.Cut(partitioned, ".")
+	if !ok || !found {
 		return stored
 	}
-	return "usage." + tokens[3]
+	return "usage." + rest
 }

@@ -47,6 +47,7 @@ type Bucket struct {
 
 	mu      sync.Mutex
 	waiting []*Permit
+	wanting int       // permits that they want
 	unspent []*Permit // granted, oldest first
 	leased  int       // permits that are leased, and neither granted nor gone
 	refused bool      // the lessor was told of a refusal, and has not passed it on
@@ -66,10 +67,15 @@ func NewBucket(cfg Config) *Bucket {
 }
 
 // Take waits for a permit. [Permit.Done] must follow.
-func (b *Bucket) Take(ctx context.Context) (*Permit, error) {
-	p := &Permit{bucket: b, grant: make(chan struct{}), since: time.Now()}
+func (b *Bucket) Take(ctx context.Context) (*Permit, error) { return b.TakeUpTo(ctx, 1) }
+
+// TakeUpTo waits for permits for one request, as many as may go at once, n at the most:
+// see [Permit.Count]. [Permit.Done] must follow.
+func (b *Bucket) TakeUpTo(ctx context.Context, n int) (*Permit, error) {
+	p := &Permit{bucket: b, grant: make(chan struct{}), since: time.Now(), count: n}
 	b.mu.Lock()
 	b.waiting = append(b.waiting, p)
+	b.wanting += n
 	b.mu.Unlock()
 	signal(b.wake)
 	select {
@@ -85,7 +91,10 @@ func (b *Bucket) Take(ctx context.Context) (*Permit, error) {
 // instant is done.
 func (b *Bucket) abandon(p *Permit) {
 	b.mu.Lock()
-	b.waiting = slices.DeleteFunc(b.waiting, func(other *Permit) bool { return other == p })
+	if i := slices.Index(b.waiting, p); i >= 0 {
+		b.waiting = slices.Delete(b.waiting, i, i+1)
+		b.wanting -= p.count
+	}
 	b.mu.Unlock()
 	p.Done()
 }
@@ -168,7 +177,7 @@ func (b *Bucket) want() (permits int, tell bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	tell, b.refused = b.refused, false
-	return max(len(b.waiting)-b.leased, 0), tell
+	return max(b.wanting-b.leased, 0), tell
 }
 
 // allowed is how many of the wanted permits the ceiling lets this process spend at
@@ -226,16 +235,29 @@ func (b *Bucket) limit(perSecond float64, most int) {
 // spend grants the lease's permits, each in its time, until the waiters run out.
 func (b *Bucket) spend(ctx context.Context, lease Lease) {
 	if pace := lease.Rate * Margin; pace <= b.ceiling() {
-		b.limit(pace, burst(lease.Rate))
+		b.limit(pace, lease.burst())
 	}
-	for i := range lease.Permits {
-		if b.turn(ctx, lease.slot(i), lease.until(i)) {
-			b.grant(lease, i)
+	for i := 0; i < lease.Permits; {
+		n := b.next(lease.Permits - i)
+		i += n
+		if b.turn(ctx, lease, i-1, n) {
+			b.grant(lease, i-1, n)
 		}
-		b.hold(-1)
+		b.hold(-n)
 	}
 	signal(b.ended)
 	signal(b.wake) // who is still waiting lost a permit to its end
+}
+
+// next is how many of the permits that are left are granted together: what the first in
+// the row wants, and may have at once.
+func (b *Bucket) next(left int) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.waiting) == 0 {
+		return 1
+	}
+	return max(min(b.waiting[0].count, left, b.limiter.Burst()), 1)
 }
 
 // hold counts permits that are leased, or no more.
@@ -245,12 +267,13 @@ func (b *Bucket) hold(permits int) {
 	b.leased += permits
 }
 
-// turn waits until the next permit may be granted: its time has come, there is room
-// among the unspent ones, and a token. The token is taken when it is there, and not
-// booked ahead: one that was booked before the process froze would come on top of a full
+// turn waits until permit i, and the n-1 before it, may be granted: its time has come, there
+// is room among the unspent ones, and there are tokens. They are taken when they are there, and not
+// booked ahead: what was booked before the process froze would come on top of a full
 // burst when it wakes. turn reports false when the permit's time is over, nobody waits,
 // or ctx ends.
-func (b *Bucket) turn(ctx context.Context, from, until time.Time) bool {
+func (b *Bucket) turn(ctx context.Context, lease Lease, i, n int) bool {
+	from, until := lease.slot(i), lease.until(i)
 	for {
 		now := time.Now()
 		gone := now.After(until) && !faultpoint.Seeded(faultpoint.PermitsNeverExpire)
@@ -261,14 +284,14 @@ func (b *Bucket) turn(ctx context.Context, from, until time.Time) bool {
 			pause(ctx, wait, nil)
 			continue
 		}
-		if wait := b.expire(now); wait > 0 {
+		if wait := b.expire(now, n, lease.unspent()); wait > 0 {
 			pause(ctx, wait, b.spent)
 			continue
 		}
-		if b.limiter.AllowN(now, 1) {
+		if b.limiter.AllowN(now, n) {
 			return true
 		}
-		missing := 1 - b.limiter.TokensAt(now)
+		missing := float64(n) - b.limiter.TokensAt(now)
 		pause(ctx, max(seconds(missing/float64(b.limiter.Limit())), time.Microsecond), nil)
 	}
 }
@@ -284,8 +307,8 @@ func pause(ctx context.Context, d time.Duration, early <-chan struct{}) {
 	}
 }
 
-// grant gives the next permit to whoever has waited longest.
-func (b *Bucket) grant(lease Lease, i int) {
+// grant gives permit i, and the n-1 before it, to whoever has waited longest.
+func (b *Bucket) grant(lease Lease, i, n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.waiting) == 0 {
@@ -293,9 +316,14 @@ func (b *Bucket) grant(lease Lease, i int) {
 	}
 	p := b.waiting[0]
 	b.waiting = b.waiting[1:]
-	p.until = lease.spendable(i, time.Now())
+	b.wanting -= p.count
+	p.count = min(p.count, n)
+	now := time.Now()
+	p.until = lease.spendable(i, n, now)
 	b.unspent = append(b.unspent, p)
-	b.cfg.Granted(time.Since(p.since), lease.Rate)
+	for range p.count {
+		b.cfg.Granted(now.Sub(p.since), lease.Rate)
+	}
 	close(p.grant)
 }
 

@@ -130,13 +130,14 @@ func TestFrozenWhilePaced(t *testing.T) {
 		defer cancel()
 		all := workers(ctx, b, 40) // served by nobody: the dispatcher's steps are taken here
 		synctest.Wait()
+		due := Lease{Permits: 20, Rate: 1000, From: time.Now()}
 		for range 10 {
-			if !b.turn(ctx, now, now.Add(time.Hour)) {
+			if !b.turn(ctx, due, 0, 1) {
 				t.Fatal("no turn")
 			}
 		}
 		woken := make(chan bool)
-		go func() { woken <- b.turn(ctx, now, now.Add(time.Hour)) }()
+		go func() { woken <- b.turn(ctx, due, 0, 1) }()
 		synctest.Wait()
 		if tokens := b.limiter.Tokens(); tokens < 0 {
 			t.Errorf("%v tokens while waiting for one: it was booked ahead", tokens)

@@ -3,8 +3,6 @@ package ratelimit
 import (
 	"testing"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 func TestCrowded(t *testing.T) {
@@ -48,15 +46,13 @@ func TestBoundsGrowWithTheRate(t *testing.T) {
 		{2000, 20, 10, 10 * time.Millisecond},
 		{50_000, 500, 250, 10 * time.Millisecond},
 	} {
-		b := NewBucket(Config{})
-		b.limiter.SetLimit(rate.Limit(test.perSecond))
 		if got := burst(test.perSecond); got != test.burst {
 			t.Errorf("%v/s: burst %d, want %d", test.perSecond, got, test.burst)
 		}
 		if got := lateness(test.perSecond); got != test.lateness {
 			t.Errorf("%v/s: lateness %v, want %v", test.perSecond, got, test.lateness)
 		}
-		if got := b.mostUnspent(); got != test.unspent {
+		if got := (Lease{Rate: test.perSecond}).unspent(); got != test.unspent {
 			t.Errorf("%v/s: %d unspent, want %d", test.perSecond, got, test.unspent)
 		}
 	}

@@ -16,6 +16,13 @@ type Local struct {
 // NewLocal returns a lessor for a rate in requests a second.
 func NewLocal(perSecond float64) *Local { return &Local{schedule: newSchedule(perSecond)} }
 
+// NewLocalInBatches is NewLocal for requests that take up to so many permits.
+func NewLocalInBatches(perSecond float64, batch int) *Local {
+	l := NewLocal(perSecond)
+	l.schedule.batch = batch
+	return l
+}
+
 // Lease implements [Lessor].
 func (l *Local) Lease(ctx context.Context, want int) (Lease, error) {
 	for {

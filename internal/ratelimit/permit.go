@@ -34,6 +34,7 @@ type Permit struct {
 	since  time.Time     // when it was asked for
 	until  time.Time     // when it is gone; guarded by bucket.mu
 	done   bool          // guarded by bucket.mu
+	count  int           // wanted, and once granted those that were; guarded by bucket.mu
 }
 
 var errDone = errors.New("the permit is done")
@@ -47,7 +48,7 @@ func (p *Permit) Spend(ctx context.Context) error {
 		if fresh || err != nil {
 			return err
 		}
-		another, err := p.bucket.Take(ctx)
+		another, err := p.bucket.TakeUpTo(ctx, p.Count())
 		if err != nil {
 			return err
 		}
@@ -74,10 +75,17 @@ func (p *Permit) become(another *Permit) {
 		b.forget(another)
 		return
 	}
-	p.until = another.until
+	p.until, p.count = another.until, another.count
 	if i := slices.Index(b.unspent, another); i >= 0 {
 		b.unspent[i] = p
 	}
+}
+
+// Count is for how much the permit is good; Spend may leave less of it.
+func (p *Permit) Count() int {
+	p.bucket.mu.Lock()
+	defer p.bucket.mu.Unlock()
+	return p.count
 }
 
 // Done says that the request is written or will not be. A permit that was not
@@ -96,22 +104,28 @@ func (b *Bucket) forget(p *Permit) {
 	signal(b.spent)
 }
 
-// mostUnspent is what maxUnspent is of 1,000/s: 5 ms of the pace. A server that allows a
-// higher rate has a bucket to go with it, and five requests between permit and wire
-// were all that a busy machine got through, whatever the rate.
-func (b *Bucket) mostUnspent() int {
-	return max(maxUnspent, int(float64(b.limiter.Limit())*maxUnspent/1000))
-}
+// unspentFor is how much of the rate may be granted and unspent: what maxUnspent is of
+// 1,000/s. A server that allows a higher rate has a bucket to go with it, and five requests
+// between permit and wire were all that a busy machine got through, whatever the rate.
+const unspentFor = maxUnspent * time.Millisecond
+
+// unspent is how many of its permits may be granted and unspent.
+func (l Lease) unspent() int { return max(maxUnspent, int(l.Rate*unspentFor.Seconds())) }
 
 // expire drops the unspent permits that are too old; it returns 0 when there is
-// room, else the time until the next one expires.
-func (b *Bucket) expire(now time.Time) time.Duration {
+// room for n beside the others, most in all or whatever n is, else the time until the
+// next one expires.
+func (b *Bucket) expire(now time.Time, n, most int) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for len(b.unspent) > 0 && now.After(b.unspent[0].until) && !faultpoint.Seeded(faultpoint.PermitsNeverExpire) {
 		b.unspent = b.unspent[1:]
 	}
-	if len(b.unspent) < b.mostUnspent() {
+	held := 0
+	for _, p := range b.unspent {
+		held += p.count
+	}
+	if held == 0 || held+n <= most {
 		return 0
 	}
 	return b.unspent[0].until.Sub(now) + time.Nanosecond

@@ -31,6 +31,8 @@ type schedule struct {
 
 	Next   time.Time `json:"next"`   // theoretical arrival time of the next permit
 	Paused time.Time `json:"paused"` // no permits before: a Retry-After
+
+	batch int // most permits that one request takes; it is no part of the agreement
 }
 
 func newSchedule(perSecond float64) schedule { return schedule{stepDown: newStepDown(perSecond)} }
@@ -42,7 +44,8 @@ func (s *schedule) lease(now time.Time, want int, lead, length time.Duration) (l
 	s.adjust(now)
 	// Half of the lateness is credit for what nobody asked for in time; the other half
 	// is left for the way to whoever spends it.
-	from := later(later(s.Next, s.Paused), now.Add(lead-lateness(s.Rate)/2))
+	lease = Lease{Rate: s.Rate, batch: s.batch}
+	from := later(later(s.Next, s.Paused), now.Add(lead-lease.lateness()/2))
 	if ahead := from.Sub(now); ahead > maxAhead {
 		return Lease{}, ahead - maxAhead
 	}
@@ -51,7 +54,7 @@ func (s *schedule) lease(now time.Time, want int, lead, length time.Duration) (l
 		return Lease{}, 0
 	}
 	s.Leased += permits
-	lease = Lease{Permits: permits, Rate: s.Rate, From: from}
+	lease.Permits, lease.From = permits, from
 	s.Next = lease.slot(permits)
 	return lease, 0
 }
@@ -66,13 +69,22 @@ func (s *schedule) refused(now time.Time, refusals int, retryAfter time.Duration
 	}
 }
 
-// burst is how many permits may be granted at once at a rate.
-func burst(perSecond float64) int {
+// burst is how many permits may be granted at once at a rate, where no request takes
+// more than one.
+func burst(perSecond float64) int { return burstOf(perSecond, 1) }
+
+// burstOf is the same for requests that take up to so many. A two-hundredth of the rate at
+// once, and as much again for being late, stay within 1 % of it in any second; with what may
+// be granted and unspent that is four fifths of a server's bucket of 2 %.
+func burstOf(perSecond float64, batch int) int {
+	if batch > 1 {
+		return int(math.Max(1, math.Min(float64(batch), perSecond/200)))
+	}
 	return int(math.Max(1, perSecond*maxBurst/1000))
 }
 
 // lateness is how long after its time a permit may still be granted: a burst's worth.
-func lateness(perSecond float64) time.Duration { return seconds(float64(burst(perSecond)) / perSecond) }
+func lateness(perSecond float64) time.Duration { return Lease{Rate: perSecond}.lateness() }
 
 // seconds is that many, at most a day: a rate may be next to nothing.
 func seconds(s float64) time.Duration {

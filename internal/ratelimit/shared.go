@@ -18,6 +18,9 @@ type SharedConfig struct {
 	// are given different ones, the lowest is in force.
 	Rate float64
 
+	// Batch is how many permits one request takes at most; 0 is 1.
+	Batch int
+
 	// Open returns the key-value bucket, made anew where it is missing. It is called
 	// again after every failure: a bucket in memory goes with a server that runs alone.
 	Open func(context.Context) (jetstream.KeyValue, error)

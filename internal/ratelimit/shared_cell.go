@@ -60,8 +60,9 @@ type written struct {
 
 // cell is the key, and what is known of it.
 type cell struct {
-	rate float64
-	open func(context.Context) (jetstream.KeyValue, error)
+	rate  float64
+	batch int
+	open  func(context.Context) (jetstream.KeyValue, error)
 
 	kv    jetstream.KeyValue // nil: to be opened
 	last  record             // the last one seen, for when the key is lost
@@ -77,7 +78,7 @@ type cell struct {
 const aloneFor = 250 * time.Millisecond
 
 func newCell(cfg SharedConfig) cell {
-	return cell{rate: cfg.Rate, open: cfg.Open, last: record{schedule: newSchedule(cfg.Rate)}}
+	return cell{rate: cfg.Rate, batch: cfg.Batch, open: cfg.Open, last: record{schedule: newSchedule(cfg.Rate)}}
 }
 
 // forget makes sure that the next read asks the server.
@@ -118,7 +119,7 @@ func (c *cell) read(ctx context.Context, sampled func(w written, stamped time.Ti
 
 // settle completes a record that was just read.
 func (c *cell) settle(r *record, created time.Time) {
-	r.Configured = c.rate
+	r.Configured, r.batch = c.rate, c.batch
 	if r.Rate <= 0 {
 		r.Rate = c.rate
 	}

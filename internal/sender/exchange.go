@@ -80,14 +80,25 @@ func (x *exchange) outcome(err error) observation {
 // its decoder would add nothing to the observation.
 func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	out, err := x.prepare(req)
+	if err == nil {
+		err = x.carry(out)
+	}
 	if err != nil {
 		return nil, err
 	}
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: http.Header{}, Request: req,
+		Body: io.NopCloser(strings.NewReader("{}")),
+	}, nil
+}
+
+// carry makes the request, and records what comes of it.
+func (x *exchange) carry(out *http.Request) error {
 	x.seen.end = endUnsent // until known better
 	x.due = time.AfterFunc(x.v.timeout, func() { x.cancel(errConnectionDue) })
 	resp, err := x.v.transport.RoundTrip(out)
 	if err == nil && resp.StatusCode/100 == 3 && faultpoint.Seeded(faultpoint.RedirectFollowed) {
-		resp, err = x.follow(resp, out)
+		resp, err = x.follow(resp, out) //nolint:bodyclose // readBody closes it
 	}
 	if err == nil {
 		x.seen.status, x.seen.header, x.seen.at = resp.StatusCode, resp.Header, time.Now()
@@ -98,13 +109,10 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if err != nil {
 		x.fail(err)
-		return nil, err
+		return err
 	}
 	x.finish()
-	return &http.Response{
-		StatusCode: http.StatusOK, Header: http.Header{}, Request: req,
-		Body: io.NopCloser(strings.NewReader("{}")),
-	}, nil
+	return nil
 }
 
 // follow goes where a redirect leads, as a seeded bug.
@@ -132,14 +140,18 @@ func (x *exchange) prepare(req *http.Request) (*http.Request, error) {
 		return nil, err
 	}
 	_ = req.Body.Close()
-	trace := &httptrace.ClientTrace{GotConn: x.gotConn, WroteRequest: x.wroteRequest}
-	out := req.Clone(httptrace.WithClientTrace(req.Context(), trace))
+	out := req.Clone(x.traced(req.Context()))
 	out.Header.Set("Stripe-Version", x.v.version)
 	out.Header.Del("X-Stripe-Client-User-Agent") // the output of uname
 	out.GetBody = nil
 	out.Body = io.NopCloser(bytes.NewReader(form))
 	out.ContentLength = int64(len(form))
 	return out, nil
+}
+
+// traced has a request of this exchange stop before its first byte.
+func (x *exchange) traced(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: x.gotConn, WroteRequest: x.wroteRequest})
 }
 
 func (x *exchange) wroteRequest(httptrace.WroteRequestInfo) {

@@ -14,7 +14,7 @@ import (
 
 // badInputs is how many rows each section of the page has: a row that goes takes its
 // promise with it.
-var badInputs = map[string]int{"Messages": 40, "Headers": 15, "Stripe's replies": 22, "Configuration": 22, "Commands": 18, "Webhooks": 7, "Console": 20}
+var badInputs = map[string]int{"Messages": 40, "Headers": 15, "Stripe's replies": 25, "Configuration": 23, "Commands": 18, "Webhooks": 7, "Console": 20}
 
 // badInput is one row of the page: an input, what is to come of it, and what shows it.
 type badInput struct {

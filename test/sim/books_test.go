@@ -85,9 +85,34 @@ func (b *books) firstByte(t *try) error {
 // oneAtATime is I7: one request in flight for a customer and meter; between two lives
 // only a take-over may break it.
 func (b *books) oneAtATime(t *try) {
-	if t.life.running[t.lane()]++; t.life.running[t.lane()] > 1 {
-		b.w.violate("I7", "life %d has %d requests in flight for %s", t.life.number, t.life.running[t.lane()], t.lane())
+	alone := b.alone(t)
+	if t.life.running[alone]++; t.life.running[alone] > 1 {
+		b.w.violate("I7", "life %d has %d requests in flight for %s", t.life.number, t.life.running[alone], alone)
 	}
+}
+
+// alone is what may have one request in flight: over API v2 an identifier.
+func (b *books) alone(t *try) string {
+	if b.w.stream {
+		return t.identity()
+	}
+	return t.lane()
+}
+
+// another is the try for the same attempt. Only a request that was surely not executed is
+// repeated: a batch that was refused, or had an expired session.
+func (b *books) another(t *try) *try {
+	b.w.mu.Lock()
+	defer b.w.mu.Unlock()
+	if t.at.IsZero() {
+		return t
+	}
+	t.definite = true
+	if t.under {
+		t.life.running[b.alone(t)]--
+		t.under = false
+	}
+	return &try{life: t.life, sequence: t.sequence, idempotency: t.idempotency, content: t.content}
 }
 
 // withPermit is a part of I6, one permit a request, and of I11, no more than three requests
@@ -156,7 +181,7 @@ func (b *books) answered(t *try, answer delivery.Answer, alive bool) {
 	b.w.seen.note("class: " + answer.Class.String())
 	b.w.note(l.number, "takes it for "+answer.Class.String(), t.sequence, answer.Detail)
 	if t.under {
-		l.running[t.lane()]--
+		l.running[b.alone(t)]--
 		t.under = false
 	}
 	t.unheard = !alive || answer.Class == delivery.NoAnswer

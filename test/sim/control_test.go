@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/meterworker/meterworker/internal/ratelimit"
+	"github.com/meterworker/meterworker/internal/sender"
 )
 
 // control is the bucket usage_control, of which only the one key of the shared rate is
@@ -20,15 +21,18 @@ type control struct {
 // lessor is where the life's permits come from: for every fourth seed from the account's
 // shared bucket, else from an equal share of its own.
 func (l *life) lessor() (from ratelimit.Lessor, ceiling func() float64) {
-	most := float64(perSecond / mostLives)
+	most, batch := float64(perSecond/mostLives), 1
+	if l.w.stream {
+		most, batch = streamRate/mostLives, sender.MaxBatch
+	}
 	if l.w.dice%4 == 1 {
-		most = perSecond
+		most *= mostLives
 		from = ratelimit.NewShared(ratelimit.SharedConfig{
-			Rate: most, Trouble: func(error) {},
+			Rate: most, Batch: batch, Trouble: func(error) {},
 			Open: func(context.Context) (jetstream.KeyValue, error) { return keys{l: l}, nil },
 		})
 	} else {
-		from = ratelimit.NewLocal(most)
+		from = ratelimit.NewLocalInBatches(most, batch)
 	}
 	return from, func() float64 { return l.gate.Share() * most }
 }

@@ -75,6 +75,12 @@ func (s *stripe) listen(conn net.Conn, l *life) {
 	reader := bufio.NewReader(conn)
 	for {
 		r, err := http.ReadRequest(reader)
+		if err == nil && strings.HasPrefix(r.URL.Path, "/v2/") {
+			if !s.stream(r, l, conn) {
+				return
+			}
+			continue
+		}
 		if err != nil || r.ParseForm() != nil {
 			return
 		}

@@ -28,6 +28,8 @@ type life struct {
 	lanes   *ratelimit.Lanes
 	bucket  *ratelimit.Bucket
 	v1      *sender.V1 // nil: the requests are made without HTTP
+	v2      *sender.V2 // nil: they are made over API v1
+	beside  ratelimit.NoLanes
 	client  *journaltest.Client
 	stop    context.Context // a life outlives the call that begins it
 	end     context.CancelFunc
@@ -89,12 +91,17 @@ func (w *world) newLife() *life {
 	l.bucket = ratelimit.NewBucket(ratelimit.Config{Lessor: lessor, Granted: l.permitted, Ceiling: ceiling})
 	l.serving.Go(func() { l.bucket.Run(l.cut) })
 	l.obeyFirst()
-	l.worker = delivery.NewWorker(delivery.Config{
+	cfg, parts := delivery.Config{
 		SafeWindow: safeWindow, Epoch: epoch, Ahead: 4, Random: l.random("back-off"),
 	}, delivery.Parts{
-		Sender: l.newSender(), Permits: permits{l}, DeadLetters: dlq{l}, Lanes: l.lanes,
-		Gate: l.gate, Metrics: w.metrics, Log: zap.NewNop(),
-	})
+		DeadLetters: dlq{l}, Gate: l.gate, Metrics: w.metrics, Log: zap.NewNop(),
+	}
+	if w.stream {
+		l.overStream(&cfg, &parts)
+	} else {
+		parts.Sender, parts.Permits, parts.Lanes = l.newSender(), permits{l}, l.lanes
+	}
+	l.worker = delivery.NewWorker(cfg, parts)
 	return l
 }
 
@@ -267,10 +274,14 @@ func (l *life) drain() {
 		<-done
 	}
 	l.lanes.Wait()
+	l.beside.Wait()
 	l.cutNow()
 	l.serving.Wait()
 	if l.v1 != nil {
 		l.v1.Close()
+	}
+	if l.v2 != nil {
+		l.v2.Close()
 	}
 	l.w.lock(func() { l.w.note(l.number, "has ended", 0, "") })
 }

@@ -51,6 +51,7 @@ func (t tap) Send(ctx context.Context, a delivery.Attempt) delivery.Answer {
 		if !t.l.point("connected", sequence) {
 			return errDead
 		}
+		try = t.l.w.books.another(try)
 		if err := ready(context.WithValue(ctx, spending{}, &try.permitted)); err != nil {
 			return err
 		}

@@ -37,9 +37,16 @@ func TestMain(m *testing.M) {
 // play runs the schedule of one seed in a bubble of its own.
 func play(t *testing.T, seed uint64) *world {
 	t.Helper()
+	return playOn(t, seed, false)
+}
+
+// playOn is play over API v2, or v1.
+func playOn(t *testing.T, seed uint64, stream bool) *world {
+	t.Helper()
 	var w *world
 	synctest.Test(t, func(*testing.T) {
 		w = newWorld(seed, tally{})
+		w.stream = stream
 		w.run()
 	})
 	return w

@@ -44,6 +44,7 @@ type reply struct {
 	request  request
 	replayed bool
 	number   int
+	stream   bool // the answer names no event
 }
 
 // stripe counts events. Guarded by w.mu.
@@ -60,6 +61,7 @@ type stripe struct {
 	tokens   float64
 	refilled time.Time
 	requests int
+	sessions map[string]opened // by token
 	downTill time.Time
 	downAs   row
 	outages  int
@@ -76,7 +78,7 @@ const burst = 20
 func newStripe(w *world) *stripe {
 	s := &stripe{
 		w: w, valid: map[string]bool{}, counted: map[string][]receipt{}, asked: map[string]uint64{},
-		stored: map[string]kept{}, busy: map[string]int{}, tokens: burst, refilled: time.Now(),
+		stored: map[string]kept{}, busy: map[string]int{}, sessions: map[string]opened{}, tokens: burst, refilled: time.Now(),
 	}
 	s.rotate()
 	return s
@@ -245,6 +247,8 @@ func (r reply) body() string {
 		return ""
 	case r.html:
 		return "<html><body>Bad gateway</body></html>"
+	case r.stream && r.status == 200:
+		return fmt.Sprintf(`{"livemode":%t}`, r.odd == "")
 	case r.status == 200:
 		if r.odd == "identifier" {
 			identifier = "another"

@@ -61,6 +61,7 @@ type world struct {
 	drafts     []draft // what was published first
 	held       bool    // the fleet is paused
 	disturbed  bool    // a message may have been settled more than once
+	stream     bool    // the workers use API v2
 }
 
 // traced is a line of the trace.
