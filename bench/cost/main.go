@@ -8,40 +8,16 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"flag"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/meterworker/meterworker/bench/internal/pair"
 )
 
 func main() {
-	w := pair.Work{Events: 20_000, Rounds: 2, Customers: 3000, Latency: "80ms"}
-	flag.IntVar(&w.Rate, "rate", 1000, "requests a second, of both")
-	w.Flags()
-	flag.Parse()
-	ctx, end := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM) // what was started ends with it
-	defer end()
-	if err := run(ctx, w); err != nil {
-		fmt.Fprintln(os.Stderr, "cost:", err)
-		os.Exit(1)
-	}
-}
-
-func run(ctx context.Context, w pair.Work) (err error) {
-	p, err := pair.Open(ctx, w)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.Stage.Close()) }()
-	if err := p.Rounds(ctx, os.Stdout); err != nil {
-		return err
-	}
-	_, _ = fmt.Fprintln(os.Stdout, p.Verdict("CPU", func(t pair.Turn) float64 { return t.CPU }))
-	_, _ = fmt.Fprintln(os.Stdout, p.Verdict("CPU of the NATS server", func(t pair.Turn) float64 { return t.NATS }))
-	return nil
+	w := &pair.Work{Rate: 1000, Events: 20_000, Rounds: 2, Customers: 3000, Latency: "80ms"}
+	flag.IntVar(&w.Rate, "rate", w.Rate, "requests a second, of both")
+	pair.Main("cost", w,
+		pair.Measure{Name: "CPU", Of: func(t pair.Turn) float64 { return t.CPU }},
+		pair.Measure{Name: "CPU of the NATS server", Of: func(t pair.Turn) float64 { return t.NATS }},
+	)
 }

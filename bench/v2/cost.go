@@ -7,29 +7,20 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/meterworker/meterworker/bench/internal/stage"
 )
 
-// ticks a second of /proc/<pid>/stat: a constant of Linux on every platform that Go knows.
-const ticks = 100
-
 // cpu is the user and system time of each process so far.
 func (s *servers) cpu() []time.Duration {
 	times := make([]time.Duration, len(s.processes))
 	for i, p := range s.processes {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+		used, err := stage.CPU(p.cmd.Process.Pid)
 		if err != nil {
 			continue // it has ended, and the books will show it
 		}
-		_, after, _ := strings.Cut(string(text), ") ")
-		fields := strings.Fields(after)
-		user, _ := strconv.Atoi(fields[11]) // the kernel writes numbers
-		system, _ := strconv.Atoi(fields[12])
-		times[i] = time.Duration(user+system) * time.Second / ticks
+		times[i] = used
 	}
 	return times
 }
@@ -37,13 +28,11 @@ func (s *servers) cpu() []time.Duration {
 // memory is the peak of the process that is measured.
 func (s *servers) memory() string {
 	last := s.processes[len(s.processes)-1]
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", last.cmd.Process.Pid))
+	peak, err := stage.PeakRSS(last.cmd.Process.Pid)
 	if err != nil {
 		return "not known"
 	}
-	_, after, _ := strings.Cut(string(text), "VmHWM:")
-	line, _, _ := strings.Cut(after, "\n")
-	return strings.Join(strings.Fields(line), " ")
+	return fmt.Sprintf("%d kB", peak>>10)
 }
 
 // profileSoon takes profiles of worker and NATS while they are at work.

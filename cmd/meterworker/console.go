@@ -27,7 +27,7 @@ func (d *daemon) openPages(life context.Context) (*console.Pages, error) {
 		if err != nil {
 			return nil, err // names the file
 		}
-		go file.run(life,
+		go file.Run(life,
 			func() { d.log.Info("the console's token has changed; all are signed out") },
 			func(err error) { d.log.Warn("the console's new token is not used", zap.Error(err)) })
 		access.Token = file.Current

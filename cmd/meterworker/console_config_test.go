@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/meterworker/meterworker/internal/console"
+	"github.com/meterworker/meterworker/internal/secretfile"
 )
 
 func tokenFileWith(t *testing.T, content string) string {
@@ -126,7 +127,7 @@ func TestTokenFileIsFollowed(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		changed, failed := 0, 0
-		go func() { defer close(done); f.run(ctx, func() { changed++ }, func(error) { failed++ }) }()
+		go func() { defer close(done); f.Run(ctx, func() { changed++ }, func(error) { failed++ }) }()
 		for _, step := range []struct {
 			content, want   string
 			changed, failed int
@@ -138,7 +139,7 @@ func TestTokenFileIsFollowed(t *testing.T) {
 			if err := os.WriteFile(path, []byte(step.content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			<-time.After(5 * tokenInterval)
+			<-time.After(5 * secretfile.Interval)
 			synctest.Wait()
 			if f.Current() != step.want || changed != step.changed || failed != step.failed {
 				t.Errorf("%q: %q, %d changes, %d failures", step.content, f.Current(), changed, failed)

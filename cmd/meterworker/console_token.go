@@ -1,74 +1,21 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
-	"time"
 	"unicode"
 
 	"github.com/meterworker/meterworker/internal/secretfile"
 )
 
-const (
-	// leastToken in bytes is what nobody guesses.
-	leastToken = 16
-	// tokenInterval is how often the file is read, which follows every way of replacing it.
-	tokenInterval = time.Second
-)
+// leastToken in bytes is what nobody guesses.
+const leastToken = 16
 
-// tokenFile is the console's token in a file that may be replaced at any time.
-type tokenFile struct {
-	path    string
-	current atomic.Pointer[string]
-}
-
-// newTokenFile reads the file; there must be a token in it.
-func newTokenFile(path string) (*tokenFile, error) {
-	token, err := readToken(path)
-	if err != nil {
-		return nil, err
-	}
-	f := &tokenFile{path: path}
-	f.current.Store(&token)
-	return f, nil
-}
-
-// Current is the token in force.
-func (f *tokenFile) Current() string { return *f.current.Load() }
-
-// run follows the file until ctx ends. changed is called when another token is in force,
-// failed once for each problem, with which the old one stays.
-func (f *tokenFile) run(ctx context.Context, changed func(), failed func(error)) {
-	ticker := time.NewTicker(tokenInterval)
-	defer ticker.Stop()
-	var seen, reported string
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		token, err := readToken(f.path)
-		now := token
-		if err != nil {
-			now = err.Error()
-		}
-		settled := now == seen // a file that is being written is not taken half
-		seen = now
-		switch {
-		case !settled:
-		case err != nil && reported != now:
-			reported = now
-			failed(err)
-		case err == nil && token != f.Current():
-			reported = ""
-			f.current.Store(&token)
-			changed()
-		}
-	}
+// newTokenFile reads the console's token in a file that may be replaced at any time; there
+// must be one in it.
+func newTokenFile(path string) (*secretfile.File[string], error) {
+	return secretfile.Open(func() (string, error) { return readToken(path) }, func(token string) string { return token })
 }
 
 // readToken reads one token. No error repeats any of the text.

@@ -61,7 +61,7 @@ func (c *Continuity) Check(ctx context.Context) error {
 		case !view.replicated || try == looksOfReplica:
 			return &Broken{findings, halt{At: view.time(), Sequence: view.now[UsageStream].Sequence}}
 		}
-		if err := rest(ctx); err != nil {
+		if err := rest(ctx, time.Second); err != nil {
 			return err
 		}
 	}
@@ -80,8 +80,9 @@ func (c *Continuity) hear(heard map[string]uint64) {
 // is believed: servers that have just come back do not know all streams at once.
 const looksOfReplica = 5
 
-func rest(ctx context.Context) error {
-	timer := time.NewTimer(time.Second)
+// rest lets the time pass, or less when ctx ends.
+func rest(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -25,8 +24,10 @@ const (
 	// process was killed.
 	pastLife = 10 * time.Second
 
-	// pastTries bounds the attempts to go on at one place.
+	// pastTries bounds the attempts to go on at one place. Each that came to nothing is
+	// followed by one more pastPause: a leader change is over by then.
 	pastTries = 5
+	pastPause = 300 * time.Millisecond
 )
 
 // PastFilter selects messages of USAGE; tokens are as in their subjects, and "" is any.
@@ -72,7 +73,7 @@ func (s *Streams) Past(ctx context.Context, f PastFilter, each func(Kept) error)
 		if r.last > before {
 			tries = 0
 		}
-		if tries >= pastTries || pastPause(ctx, tries) != nil {
+		if tries >= pastTries || rest(ctx, time.Duration(tries)*pastPause) != nil {
 			return fmt.Errorf("read %s from message %d on: %w", UsageStream, r.last+1, err)
 		}
 	}
@@ -92,18 +93,6 @@ func (s *Streams) pastEnd(ctx context.Context, f PastFilter) (uint64, error) {
 		return 0, nil
 	}
 	return last.Sequence, nil
-}
-
-// pastPause waits longer with each try that came to nothing: a leader change is over by then.
-func pastPause(ctx context.Context, tries int) error {
-	timer := time.NewTimer(time.Duration(tries) * 300 * time.Millisecond)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // numbers is the document that says by which number a message goes.
@@ -228,22 +217,8 @@ func (r *pastReader) forget(ctx context.Context) {
 
 // page pulls n messages; left is how many the server has after them.
 func (r *pastReader) page(ctx context.Context, consumer string, n int) (left uint64, err error) {
-	request, err := json.Marshal(pullRequest{n, fetchWait})
-	if err != nil {
-		return 0, err
-	}
-	conn := r.streams.js.Conn()
-	arrived := make(chan *nats.Msg, n+8) // as in Partition.pull
-	sub, err := conn.ChanSubscribe(conn.NewInbox(), arrived)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = sub.Unsubscribe() }() // fails only where the connection is gone, and the subscription with it
-	if err := conn.PublishRequest(jetstream.DefaultAPIPrefix+"CONSUMER.MSG.NEXT."+UsageStream+"."+consumer, sub.Subject, request); err != nil {
-		return 0, err
-	}
 	read := 0
-	err = collect(n, arrived, func(m *nats.Msg) error {
+	err = r.streams.pull(consumer, n, func(m *nats.Msg) error {
 		meta, err := m.Metadata()
 		if err != nil {
 			return err

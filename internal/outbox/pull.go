@@ -30,18 +30,23 @@ var errPullOver = errors.New("the pull is over")
 // apart by what a producer cannot choose: a stored message comes with the
 // subject on which it is acked, a word of the server's with none.
 func (p *Partition) pull(n int, each func(*nats.Msg) error) error {
+	return p.streams.pull(p.consumer.CachedInfo().Name, n, each)
+}
+
+// pull is that of any consumer of USAGE.
+func (s *Streams) pull(consumer string, n int, each func(*nats.Msg) error) error {
 	request, err := json.Marshal(pullRequest{n, fetchWait})
 	if err != nil {
 		return err
 	}
-	conn := p.streams.js.Conn()
+	conn := s.js.Conn()
 	arrived := make(chan *nats.Msg, n+8) // the messages, and the server's words beside them
 	sub, err := conn.ChanSubscribe(conn.NewInbox(), arrived)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only where the connection is gone, and the subscription with it
-	next := jetstream.DefaultAPIPrefix + "CONSUMER.MSG.NEXT." + UsageStream + "." + p.consumer.CachedInfo().Name
+	next := jetstream.DefaultAPIPrefix + "CONSUMER.MSG.NEXT." + UsageStream + "." + consumer
 	if err := conn.PublishRequest(next, sub.Subject, request); err != nil {
 		return err
 	}

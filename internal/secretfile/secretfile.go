@@ -1,6 +1,6 @@
-// Package secretfile reads the small files that a secret store mounts: keys and signing
-// secrets. It never waits, takes regular files only, and no error repeats any of the
-// content.
+// Package secretfile reads the small files that a secret store mounts, keys, signing
+// secrets and tokens, and follows them. It never waits to open one, takes regular files
+// only, and no error repeats any of the content.
 package secretfile
 
 import (

@@ -1,21 +1,15 @@
 package webhook
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"regexp"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	"github.com/meterworker/meterworker/internal/secretfile"
 )
 
-const (
-	maxSecrets     = 4 // a rotation needs two
-	secretInterval = time.Second
-)
+const maxSecrets = 4 // a rotation needs two
 
 var secretPattern = regexp.MustCompile(`^whsec_[A-Za-z0-9+/=_-]{1,256}$`)
 
@@ -36,58 +30,10 @@ func ParseSecrets(text string) ([]string, error) {
 	return secrets, nil
 }
 
-// SecretFile is the signing secrets in a file that may be replaced at any time. It is read
-// again and again instead of watched, which follows every way of replacing it, the
-// symlinks of Kubernetes included.
-type SecretFile struct {
-	path    string
-	current atomic.Pointer[[]string]
-}
-
-// NewSecretFile reads the file; there must be a secret in it.
-func NewSecretFile(path string) (*SecretFile, error) {
-	secrets, err := readSecrets(path)
-	if err != nil {
-		return nil, err
-	}
-	f := &SecretFile{path: path}
-	f.current.Store(&secrets)
-	return f, nil
-}
-
-// Current are the secrets in force.
-func (f *SecretFile) Current() []string { return *f.current.Load() }
-
-// Run follows the file until ctx ends. changed is called when other secrets are in force,
-// failed once for each problem, with which the old ones stay.
-func (f *SecretFile) Run(ctx context.Context, changed func(), failed func(error)) {
-	ticker := time.NewTicker(secretInterval)
-	defer ticker.Stop()
-	var seen, reported string
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		secrets, err := readSecrets(f.path)
-		now := strings.Join(secrets, "\n")
-		if err != nil {
-			now = err.Error()
-		}
-		settled := now == seen // a file that is being written is not taken half
-		seen = now
-		switch {
-		case !settled:
-		case err != nil && reported != now:
-			reported = now
-			failed(err)
-		case err == nil && now != strings.Join(f.Current(), "\n"):
-			reported = ""
-			f.current.Store(&secrets)
-			changed()
-		}
-	}
+// NewSecretFile reads the signing secrets in a file that may be replaced at any time; there
+// must be one in it.
+func NewSecretFile(path string) (*secretfile.File[[]string], error) {
+	return secretfile.Open(func() ([]string, error) { return readSecrets(path) }, func(secrets []string) string { return strings.Join(secrets, "\n") })
 }
 
 func readSecrets(path string) ([]string, error) {
